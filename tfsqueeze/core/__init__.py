@@ -1,0 +1,1 @@
+"""The ground everything stands on: graph rewriting, layer knowledge, selection, schedules, data, checks."""
