@@ -66,8 +66,8 @@ def check_graph(model, verb: str) -> keras.Model:
     if not has_graph(model):
         raise UnsupportedModelError(
             f"{verb} needs the graph of a Sequential or Functional model. Received {model.name!r}, a "
-            f"subclassed {type(model).__name__}. Wrap its call in `keras.Model(inputs, outputs)`; weight pruning, "
-            "distillation and export work on it as it is."
+            f"subclassed {type(model).__name__}. Wrap its call in `keras.Model(inputs, outputs)`; weight "
+            "pruning, distillation and export work on it as it is."
         )
     return model
 

@@ -144,7 +144,7 @@ def _tensors_of_shapes(shapes, dtype, name="input"):
 
 
 def _named_tensors(struct) -> list[tuple[str, keras.KerasTensor]]:
-    """(name, tensor) in call order: dict keys where the inputs are a dict, otherwise the Input layers' names."""
+    """(name, tensor) in call order: dict keys if the inputs are a dict, else the Input layers' names."""
     if isinstance(struct, Mapping):
         return [(key, struct[key]) for key in sorted(struct)]
     return [(_layer_name(tensor), tensor) for tensor in keras.tree.flatten(struct)]
