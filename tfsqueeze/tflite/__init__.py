@@ -1,1 +1,1 @@
-
+"""Reading, checking and running `.tflite` files; knows nothing of Keras."""
