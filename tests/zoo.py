@@ -165,7 +165,7 @@ def decoder():
     x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="down")(image)
     x = layers.Conv2DTranspose(4, 3, strides=2, padding="same", name="up")(x)
     x = layers.PReLU(shared_axes=[1, 2])(x)
-    x = layers.UpSampling2D(2, interpolation="bilinear")(layers.AveragePooling2D()(x))
+    x = layers.UpSampling2D(2, interpolation="bilinear")(layers.AveragePooling2D(2)(x))
     return keras.Model(image, layers.Conv2D(2, 1, activation="sigmoid", name="mask")(x), name="decoder")
 
 

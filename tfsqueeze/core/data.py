@@ -53,7 +53,7 @@ def input_specs(model: keras.Model) -> list[InputSpec]:
     Raises:
         ValueError: if the model was never called on data, so that its inputs are unknown.
     """
-    struct = _input_struct(model)
+    struct = input_struct(model)
     if struct is None:
         raise ValueError(
             f"The inputs of model {model.name!r} are unknown because it was never built. "
@@ -64,7 +64,7 @@ def input_specs(model: keras.Model) -> list[InputSpec]:
 
 def pack_inputs(model: keras.Model, inputs: Mapping[str, Any]):
     """Arranges inputs by name (as in `Examples.inputs`) into the structure `model` is called on."""
-    struct = _input_struct(model)
+    struct = input_struct(model)
     return keras.tree.pack_sequence_as(struct, [inputs[name] for name, _ in _named_tensors(struct)])
 
 
@@ -123,7 +123,7 @@ def random_examples(specs: list[InputSpec], count: int, *, seed: int = 0) -> Exa
     return Examples({spec.name: draw(spec) for spec in specs})
 
 
-def _input_struct(model):
+def input_struct(model):
     """The structure of KerasTensors a model is called on; None if it is unknown."""
     functional = getattr(model, "_functional", None) or model
     if isinstance(functional, Functional):

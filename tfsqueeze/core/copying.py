@@ -1,0 +1,121 @@
+"""Exact copies of layers and operations: configuration, weights, random state, flags, held functions."""
+
+import contextlib
+import copy
+import tempfile
+import types
+
+import keras
+from keras.src.saving.serialization_lib import SafeModeScope
+
+from tfsqueeze.core.checks import UnsupportedModelError
+
+
+def copy_layer(layer: keras.Layer) -> keras.Layer:
+    """An unbuilt layer of the same class and configuration; weights follow once it is built.
+
+    Functions the layer holds (custom activations, Lambda bodies) are shared with the original rather
+    than serialized, so that closures and unregistered functions work.
+
+    Raises:
+        UnsupportedModelError: if the layer cannot be made again from its own `get_config()`.
+    """
+    try:
+        with SafeModeScope(False), keras.saving.custom_object_scope(_held_objects(layer)):
+            twin = type(layer).from_config(layer.get_config())
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied: its `get_config()` and "
+            f"`from_config()` do not make it again. Implement `get_config()` so that "
+            f"`{type(layer).__name__}.from_config(layer.get_config())` works. It failed with: {error}"
+        ) from error
+    for name, function in _held_functions(layer):
+        setattr(twin, name, function)
+    _copy_names(layer, twin)
+    return twin
+
+
+def copy_operation(operation):
+    """A copy of a graph operation that is no layer, such as `keras.ops.add`, without its graph nodes."""
+    twin = copy.copy(operation)
+    twin._inbound_nodes, twin._outbound_nodes = [], []
+    return twin
+
+
+def copy_state(source: keras.Layer, target: keras.Layer) -> None:
+    """Copies all state of a built layer, its sublayers included, to a built layer of the same structure.
+
+    Raises:
+        UnsupportedModelError: if the two do not have the same sublayers or weights.
+    """
+    sources, targets = _tree(source), _tree(target)
+    if len(sources) != len(targets):
+        raise UnsupportedModelError(
+            f"The copy of layer {source.name!r} has {len(targets)} sublayers, the original {len(sources)}. "
+            "Create all sublayers from the constructor's arguments, so that `from_config()` makes them too."
+        )
+    for old, new in zip(sources, targets, strict=True):
+        _copy_own_state(old, new)
+    _copy_trainable(source, target)
+
+
+def _tree(layer) -> list[keras.Layer]:
+    return list(layer._flatten_layers(include_self=True, recursive=True))
+
+
+def _copy_names(source, target) -> None:
+    """Sublayers that were named automatically get another name in a copy, which selections would miss."""
+    pairs = list(zip(_tree(source), _tree(target), strict=False))
+    if all(type(old) is type(new) for old, new in pairs):
+        for old, new in pairs:
+            new.name = old.name
+
+
+def _copy_own_state(old, new) -> None:
+    with contextlib.ExitStack() as stack:
+        if hasattr(old, "save_assets"):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            old.save_assets(folder)
+            new.load_assets(folder)
+    store = {}
+    old.save_own_variables(store)
+    try:
+        new.load_own_variables(store)
+    except (ValueError, KeyError) as error:
+        raise UnsupportedModelError(
+            f"The weights of layer {old.name!r} ({type(old).__name__}) do not fit its copy: {error}"
+        ) from error
+    for old_seed, new_seed in zip(old._seed_generators, new._seed_generators, strict=False):
+        new_seed.state.assign(old_seed.state)
+
+
+def _copy_trainable(source, target) -> None:
+    """Parents first: setting a layer's flag overwrites those of its sublayers."""
+    for old, new in zip(_tree(source), _tree(target), strict=True):
+        if new.trainable != old.trainable:
+            new.trainable = old.trainable
+    for old, new in zip(source.weights, target.weights, strict=True):
+        if new.trainable != old.trainable:
+            new.trainable = old.trainable
+
+
+def _held_objects(layer) -> dict:
+    """Functions and classes of objects that `layer` and its sublayers hold, by name."""
+    held = {}
+    for part in _tree(layer):
+        held.update((function.__name__, function) for _, function in _held_functions(part))
+        classes = {type(value) for value in (part, *vars(part).values())}
+        held.update((cls.__name__, cls) for cls in classes if cls.__module__.split(".")[0] not in _KNOWN)
+    return held
+
+
+_KNOWN = ("keras", "builtins", "numpy", "tensorflow")
+
+
+def _held_functions(layer) -> list[tuple[str, types.FunctionType]]:
+    """Functions kept as data; those that shadow a method of the class (Keras wraps `build`) are not."""
+    return [
+        (name, value)
+        for name, value in vars(layer).items()
+        if isinstance(value, types.FunctionType) and not hasattr(type(layer), name)
+    ]
