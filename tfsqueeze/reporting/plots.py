@@ -1,0 +1,152 @@
+"""Pictures of reports and comparisons. matplotlib is loaded only when one is drawn."""
+
+import numpy as np
+
+from tfsqueeze.reporting.tables import counted
+
+COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+
+
+def plot_comparison(comparison, path=None):
+    """Draws the metric against the file size, with the latency as the area of the marker.
+
+    Without a metric the bars of the file sizes are drawn.
+
+    Args:
+        comparison: a `Comparison`.
+        path: an image file to write, or None.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    reports = {name: r for name, r in comparison.reports.items() if r.file_bytes is not None}
+    score = next(iter(comparison.first.metrics), None)
+    figure, axes = _figure(7, 4.5)
+    if score is None:
+        _draw_sizes(axes, reports)
+    else:
+        _draw_front(axes, {n: r for n, r in reports.items() if score in r.metrics}, score)
+    return _saved(figure, path)
+
+
+def plot_layers(report, path=None):
+    """Draws the weights of each layer, the zeros among them pale, as horizontal bars.
+
+    Args:
+        report: a `Report`.
+        path: an image file to write, or None.
+
+    Returns:
+        The matplotlib figure.
+    """
+    layers = [layer for layer in report.layers if layer.parameters]
+    figure, axes = _figure(7, 1.4 + 0.28 * len(layers))
+    rows = np.arange(len(layers))
+    total = [layer.parameters for layer in layers]
+    axes.barh(rows, total, color=COLOURS[0], alpha=0.25, label="zero")
+    axes.barh(rows, [layer.nonzero for layer in layers], color=COLOURS[0], label="non-zero")
+    for row, layer in zip(rows, layers, strict=True):
+        text = f" {layer.sparsity:.0%} zeros" + (f", {counted(layer.macs)} MACs" if layer.macs else "")
+        axes.annotate(text, (layer.parameters, row), va="center", fontsize=8, color="#444444")
+    axes.set_yticks(rows, [layer.name[-32:] for layer in layers], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.45 * max(total, default=1))
+    axes.set_xlabel("weights")
+    axes.set_title(report.name, loc="left", fontsize=11, fontweight="bold")
+    axes.legend(frameon=False, loc="lower right", fontsize=8)
+    return _saved(figure, path)
+
+
+def _draw_front(axes, reports, score):
+    sizes = [report.file_bytes / 1000 for report in reports.values()]
+    values = [report.metrics[score] for report in reports.values()]
+    areas = _areas(reports)
+    for index, (name, size, value, area) in enumerate(zip(reports, sizes, values, areas, strict=True)):
+        colour = COLOURS[index % len(COLOURS)]
+        axes.scatter(size, value, s=area, color=colour, alpha=0.75, edgecolor="white", zorder=3)
+        latency = reports[name].latency
+        timing = "" if latency is None else f"\n{latency.median_ms:.3g} ms"
+        axes.annotate(
+            f"{name}{timing}",
+            (size, value),
+            textcoords="offset points",
+            xytext=(0, np.sqrt(area) / 2 + 5),
+            ha="center",
+            fontsize=9,
+            color="#333333",
+        )
+    axes.set_xscale("log")
+    axes.margins(x=0.18)
+    _pad_values(axes, values)
+    _plain_ticks(axes, sizes)
+    axes.set_xlabel("file size, kB (log scale)")
+    axes.set_ylabel(score.replace("_", " "))
+    axes.set_title(f"{score.replace('_', ' ')} against file size", loc="left", fontsize=11, fontweight="bold")
+    if any(report.latency for report in reports.values()):
+        axes.text(
+            1, 1.02, "marker area: latency", transform=axes.transAxes, ha="right", fontsize=8, color="#666666"
+        )
+
+
+def _areas(reports) -> list[float]:
+    """Marker areas proportional to the latency; a small ring where none was measured."""
+    slowest = max((r.latency.median_ms for r in reports.values() if r.latency), default=1)
+    return [60 if r.latency is None else 60 + 840 * r.latency.median_ms / slowest for r in reports.values()]
+
+
+def _pad_values(axes, values):
+    """At least one point of accuracy is visible, so that noise does not look like a cliff."""
+    low, high = min(values), max(values)
+    room = max(high - low, 0.01 * max(abs(high), 1e-12))
+    axes.set_ylim(low - 0.35 * room, high + 0.55 * room)
+
+
+def _plain_ticks(axes, sizes):
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_sizes(axes, reports):
+    rows = np.arange(len(reports))
+    sizes = [report.file_bytes / 1000 for report in reports.values()]
+    axes.barh(rows, sizes, color=[COLOURS[row % len(COLOURS)] for row in rows])
+    for row, size in zip(rows, sizes, strict=True):
+        axes.annotate(f" {size:,.1f} kB", (size, row), va="center", fontsize=9)
+    axes.set_yticks(rows, list(reports))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.2 * max(sizes))
+    axes.set_xlabel("file size, kB")
+    axes.set_title("File size", loc="left", fontsize=11, fontweight="bold")
+
+
+def _figure(width, height):
+    try:
+        # No pyplot: it would choose a window system and keep every figure alive.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "plot() needs matplotlib. Install it with `pip install tfsqueeze[plots]`."
+        ) from error
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _saved(figure, path):
+    if path is not None:
+        from tfsqueeze.core.files import atomic_write
+
+        with atomic_write(path) as temporary:
+            figure.savefig(temporary)
+    return figure

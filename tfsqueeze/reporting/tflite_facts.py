@@ -1,0 +1,204 @@
+"""What a `.tflite` file tells without running it: weights, MACs, operators, types, memory."""
+
+import gzip
+from collections import Counter
+
+import numpy as np
+
+from tfsqueeze.reporting.facts import Facts, LayerFacts, OperatorCount
+from tfsqueeze.reporting.memory import Step, peak_bytes
+from tfsqueeze.reporting.tflite_macs import operator_macs
+from tfsqueeze.tflite.structure import BITS, Operator, Subgraph, Tensor, TFLiteFile
+
+FLOAT_TYPES = ("FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64")
+INTEGER_ACTIVATIONS = ("INT8", "UINT8", "INT16")
+KERNEL_OPERATORS = ("CONV", "FULLY_CONNECTED", "LSTM", "RNN", "SVDF", "BATCH_MATMUL", "EMBEDDING")
+
+
+def tflite_facts(file: TFLiteFile) -> Facts:
+    """Collects the facts of a parsed `.tflite` file.
+
+    Weights are the constants that take part in the arithmetic: float or quantized, each counted once.
+    Shapes, axes and paddings are not weights.
+
+    Args:
+        file: from `tflite.read`.
+
+    Example:
+        >>> facts = tflite_facts(tflite.read("model.tflite"))
+        >>> print(facts.parameters, facts.macs)
+    """
+    notes: list[str] = []
+    layers, weight_bytes = _layers(file, notes)
+    macs = _total_macs(file, layers, notes)
+    return Facts(
+        kind="TFLite file",
+        parameters=sum(layer.parameters for layer in layers),
+        nonzero=sum(layer.nonzero for layer in layers),
+        macs=macs,
+        weight_bytes=weight_bytes,
+        file_bytes=len(file.content),
+        gzip_bytes=len(gzip.compress(file.content, 6)),
+        size_of="the .tflite file",
+        activation_bytes=activation_bytes(file, notes),
+        layers=layers,
+        operators=operator_counts(file),
+        select_tf_ops=sorted(
+            {op.name for graph in file.subgraphs for op in graph.operators if op.is_select_tf}
+        ),
+        float_ops=float_operators(file),
+        notes=notes,
+    )
+
+
+def float_operators(file: TFLiteFile) -> list[str]:
+    """Operators that compute in float although the file is an integer one, as "NAME (tensor)".
+
+    A file is an integer one if an operator other than QUANTIZE computes an integer activation. Conversions
+    between float and integer (QUANTIZE, DEQUANTIZE) are no computation and are not listed.
+    """
+    if not is_integer_file(file):
+        return []
+    return [
+        f"{operator.name} ({graph.tensors[operator.outputs[0]].name})"
+        for graph in file.subgraphs
+        for operator in graph.operators
+        if _computes_float(operator, graph)
+    ]
+
+
+def is_integer_file(file: TFLiteFile) -> bool:
+    """Whether any operator other than QUANTIZE computes a quantized activation."""
+    return any(
+        graph.tensors[index].is_quantized and graph.tensors[index].dtype in INTEGER_ACTIVATIONS
+        for graph in file.subgraphs
+        for operator in graph.operators
+        if operator.name != "QUANTIZE"
+        for index in operator.outputs
+    )
+
+
+def operator_counts(file: TFLiteFile) -> list[OperatorCount]:
+    """Operators by name and type, the most frequent first."""
+    counter: Counter = Counter()
+    for graph in file.subgraphs:
+        for operator in graph.operators:
+            dtype = graph.tensors[operator.outputs[0]].dtype.lower() if operator.outputs else ""
+            weights = _weight_type(operator, graph)
+            counter[operator.name, dtype, weights if weights != dtype else ""] += 1
+    ordered = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+    return [OperatorCount(*key, count=count) for key, count in ordered]
+
+
+def activation_bytes(file: TFLiteFile, notes: list[str]) -> int | None:
+    """Peak of live activations of the main graph; None if a size is only known at run time."""
+    graph = file.main
+    if _has_free_axes(graph):
+        notes.append("Activation memory and MACs are unknown: the file has free axes besides the batch.")
+        return None
+    sizes = {index: tensor.nbytes for index, tensor in enumerate(graph.tensors) if not tensor.is_constant}
+    steps = [Step(operator.inputs, operator.outputs) for operator in graph.operators]
+    return peak_bytes(steps, sizes, graph.inputs, graph.outputs)
+
+
+def _layers(file: TFLiteFile, notes: list[str]) -> tuple[list[LayerFacts], int]:
+    """Facts per operator that has weights or MACs, and the bytes of all weights."""
+    layers, seen, weight_bytes = [], set(), 0
+    for graph in file.subgraphs:
+        producers = {index: op for op in graph.operators for index in op.outputs}
+        for operator in graph.operators:
+            if operator.name == "DEQUANTIZE" and graph.tensors[operator.inputs[0]].is_constant:
+                continue
+            weights = [tensor for tensor in _weights(operator, graph, producers) if _is_new(tensor, seen)]
+            weight_bytes += sum(tensor.content.nbytes for tensor in weights)
+            macs = operator_macs(operator, graph.tensors)
+            if weights or macs:
+                layers.append(_layer_facts(operator, graph, weights, macs, notes))
+    return layers, weight_bytes
+
+
+def _layer_facts(operator, graph, weights, macs, notes) -> LayerFacts:
+    largest = max(weights, key=lambda tensor: tensor.elements, default=None)
+    name = graph.tensors[operator.outputs[0]].name if operator.outputs else operator.name
+    return LayerFacts(
+        name=name,
+        kind=operator.name,
+        parameters=sum(tensor.elements for tensor in weights),
+        nonzero=sum(_nonzero(tensor, notes) for tensor in weights),
+        macs=macs,
+        dtype=largest.dtype.lower() if largest else "",
+    )
+
+
+def _weights(operator: Operator, graph: Subgraph, producers: dict[int, Operator]) -> list[Tensor]:
+    """The constants an operator computes with, looking through the DEQUANTIZE of float16 files."""
+    found = []
+    for index in operator.inputs:
+        producer = producers.get(index)
+        if producer is not None and producer.name == "DEQUANTIZE":
+            index = producer.inputs[0]
+        if index >= 0 and _is_weight(graph.tensors[index], operator):
+            found.append(graph.tensors[index])
+    return found
+
+
+def _is_weight(tensor: Tensor, operator: Operator) -> bool:
+    if not tensor.is_constant or tensor.dtype not in BITS or not tensor.elements:
+        return False
+    has_kernel = any(part in operator.name for part in KERNEL_OPERATORS)
+    numeric = tensor.dtype in FLOAT_TYPES or tensor.is_quantized
+    return numeric and (has_kernel or tensor.elements > 1)
+
+
+def _is_new(tensor: Tensor, seen: set) -> bool:
+    """Tensors that share one buffer are one weight."""
+    key = (tensor.content.ctypes.data, tensor.content.nbytes)
+    return not (key in seen or seen.add(key))
+
+
+def _nonzero(tensor: Tensor, notes: list[str]) -> int:
+    if tensor.is_sparse:
+        notes.append(f"{tensor.name!r} is stored sparse: its stored values are counted as its non-zero ones.")
+        return tensor.content.nbytes * 8 // BITS[tensor.dtype]
+    values = tensor.values()
+    if tensor.zero_point.size == 1:
+        return int(np.count_nonzero(values != values.dtype.type(tensor.zero_point[0])))
+    if tensor.zero_point.size > 1 and np.any(tensor.zero_point):
+        shape = [1] * values.ndim
+        shape[tensor.quantized_dimension] = -1
+        return int(np.count_nonzero(values != tensor.zero_point.reshape(shape)))
+    return int(np.count_nonzero(values))
+
+
+def _weight_type(operator: Operator, graph: Subgraph) -> str:
+    """Type of the operator's largest constant weight, biases excepted; empty without one."""
+    constants = [graph.tensors[index] for index in operator.inputs if index >= 0]
+    weights = [tensor for tensor in constants if _is_weight(tensor, operator) and len(tensor.shape) > 1]
+    return max(weights, key=lambda tensor: tensor.elements).dtype.lower() if weights else ""
+
+
+def _computes_float(operator: Operator, graph: Subgraph) -> bool:
+    if operator.name in ("QUANTIZE", "DEQUANTIZE"):
+        return False
+    touched = [graph.tensors[index] for index in (*operator.inputs, *operator.outputs) if index >= 0]
+    return any(tensor.dtype in FLOAT_TYPES for tensor in touched if not tensor.is_constant)
+
+
+def _total_macs(file: TFLiteFile, layers, notes) -> int | None:
+    if _has_free_axes(file.main):
+        return None
+    inner = sum(operator_macs(op, graph.tensors) for graph in file.subgraphs[1:] for op in graph.operators)
+    if inner:
+        notes.append("MACs are unknown: the file has loops or branches whose number of runs is not fixed.")
+        return None
+    return sum(layer.macs or 0 for layer in layers) // _batch_size(file.main)
+
+
+def _batch_size(graph: Subgraph) -> int:
+    """The fixed batch size all inputs agree on, 1 where it is free."""
+    leading = {graph.tensors[index].shape[0] for index in graph.inputs if graph.tensors[index].shape}
+    return max(leading.pop(), 1) if len(leading) == 1 else 1
+
+
+def _has_free_axes(graph: Subgraph) -> bool:
+    return any(-1 in graph.tensors[index].shape[1:] for index in (*graph.inputs, *graph.outputs))
