@@ -1,1 +1,58 @@
-"""tfsqueeze: makes trained Keras models small and fast, and puts them on phones, boards and CPUs."""
+"""tfsqueeze: makes trained Keras models small and fast, and puts them on phones, boards and CPUs.
+
+    import tfsqueeze as tfs
+
+Importing it costs little more than importing Keras: what is heavy is loaded when first used.
+"""
+
+import importlib
+
+import keras
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"tfsqueeze works with Keras on TensorFlow. Received: Keras on {keras.backend.backend()!r}. Set "
+        "KERAS_BACKEND=tensorflow before Keras is first imported."
+    )
+
+from tfsqueeze import callbacks, schedules
+from tfsqueeze.core.checks import UnsupportedModelError
+from tfsqueeze.core.explain import explain
+from tfsqueeze.core.select import Select
+from tfsqueeze.pruning.callback import PruningCallback
+from tfsqueeze.pruning.one_shot import prune
+from tfsqueeze.version import __version__
+
+_ON_FIRST_USE = {
+    "compare": "tfsqueeze.reporting.compare",
+    "export_tflite": "tfsqueeze.export.tflite",
+    "load_model": "tfsqueeze.models.load",
+    "report": "tfsqueeze.reporting.report",
+}
+
+__all__ = [
+    "PruningCallback",
+    "Select",
+    "UnsupportedModelError",
+    "__version__",
+    "callbacks",
+    "compare",
+    "explain",
+    "export_tflite",
+    "load_model",
+    "prune",
+    "report",
+    "schedules",
+]
+
+
+def __getattr__(name: str):
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module 'tfsqueeze' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_ON_FIRST_USE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,9 +20,7 @@ def check_fraction(name: str, value, *, remedy: str = "") -> float:
         ValueError: if it is no number in [0, 1). `remedy` is appended to the message.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ValueError(
-            f"`{name}` must be a number in [0, 1). Received: {name}={value!r}.{_sentence(remedy)}"
-        )
+        raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={value!r}.{_sentence(remedy)}")
     return float(value)
 
 

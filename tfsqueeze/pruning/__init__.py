@@ -1,1 +1,1 @@
-
+"""Setting weights to zero, or removing what they make: masks, criteria, the callback, the one-shot verb."""

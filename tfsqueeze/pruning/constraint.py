@@ -1,0 +1,43 @@
+"""Keeping zeros at zero in the training step itself."""
+
+import keras
+from keras import ops
+
+
+class MaskConstraint(keras.constraints.Constraint):
+    """A variable's constraint that sets masked weights to zero after every optimizer step.
+
+    It runs inside the compiled training step, after a constraint that was there before. It lives only on
+    the variable during training, never in a layer's configuration, so it is not serialized.
+
+    Args:
+        variable: the kernel to keep sparse; its present constraint, if any, is applied first.
+    """
+
+    def __init__(self, variable: keras.Variable):
+        self.variable = variable
+        self.previous = variable.constraint
+        self.mask = keras.Variable(
+            ops.ones(variable.shape, "bool"), dtype="bool", trainable=False, name=f"{variable.name}_mask"
+        )
+
+    def __call__(self, weights):
+        if self.previous is not None:
+            weights = self.previous(weights)
+        return ops.where(self.mask, weights, ops.zeros_like(weights))
+
+    def install(self) -> None:
+        """Puts the constraint on its variable."""
+        self.variable.constraint = self
+
+    def remove(self) -> None:
+        """Puts back the constraint that was there before."""
+        self.variable.constraint = self.previous
+
+    def apply(self) -> int:
+        """Sets masked weights to zero now; returns how many of them were not zero."""
+        weights, mask = self.variable.numpy(), ops.convert_to_numpy(self.mask)
+        revived = int(((weights != 0) & ~mask).sum())
+        if revived:
+            self.variable.assign(weights * mask)
+        return revived
