@@ -1,1 +1,5 @@
+"""Loading what users really have: Keras 3 and Keras 2 files, SavedModel folders, tf_keras and tfmot models."""
 
+from tfsqueeze.models.load import load_model
+
+__all__ = ["load_model"]

@@ -1,0 +1,47 @@
+"""Copying weights from a `tf_keras` layer into its Keras 3 twin."""
+
+import keras
+import numpy as np
+
+from tfsqueeze.core.checks import UnsupportedModelError
+
+
+def copy_weights(old, twin) -> None:
+    """Copies every weight of a built layer, also of the layers it wraps.
+
+    Args:
+        old: a built `tf_keras` layer.
+        twin: its built Keras 3 counterpart.
+
+    Raises:
+        UnsupportedModelError: if the two have weights of different number or shape; names the layer.
+    """
+    inner_old, inner_twins = _wrapped(old), _wrapped(twin)
+    for inner, inner_twin in zip(inner_old, inner_twins, strict=True):
+        if not isinstance(inner_twin, keras.Model):
+            copy_weights(inner, inner_twin)
+    _assign(old, _own(old.weights, inner_old), _own(twin.weights, inner_twins), twin)
+    if isinstance(twin, keras.layers.Normalization):
+        twin.finalize_state()
+
+
+def _wrapped(layer) -> list:
+    """Layers whose weights `layer` passes on; their order differs between the Keras versions."""
+    names = ("forward_layer", "backward_layer") if hasattr(layer, "forward_layer") else ("layer",)
+    return [getattr(layer, name) for name in names if hasattr(getattr(layer, name, None), "weights")]
+
+
+def _own(weights, inner_layers) -> list:
+    inner = {id(weight) for layer in inner_layers for weight in layer.weights}
+    return [weight for weight in weights if id(weight) not in inner]
+
+
+def _assign(old, sources, targets, twin) -> None:
+    found, wanted = ([tuple(weight.shape) for weight in weights] for weights in (sources, targets))
+    if found != wanted:
+        raise UnsupportedModelError(
+            f"Layer {old.name!r} ({type(old).__name__}) cannot be ported to Keras 3: its weights have the "
+            f"shapes {found}, those of {type(twin).__name__} are {wanted}."
+        )
+    for source, target in zip(sources, targets, strict=True):
+        target.assign(np.asarray(source))
