@@ -51,9 +51,10 @@ def parse_scale(text: str) -> Scale:
         value = _evaluate(tree) if has_variable else _factor_and_offset(tree)
         if value.factor == 0 or not math.isfinite(value.factor) or not math.isfinite(value.constant):
             raise ValueError("all inputs would become the same value")
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         raise ValueError(
-            f"A scale must be a factor with an optional offset, or linear in x. Received: {text!r} ({error}). "
+            "A scale must be a factor with an optional offset, or linear in x. "
+            f"Received: {text[:MAXIMUM_LENGTH]!r} ({error}). "
             "Examples: 1/255, 1/127.5-1, (x-83)*0.5847."
         ) from error
     return Scale(value.factor, value.constant)

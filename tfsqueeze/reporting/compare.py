@@ -107,7 +107,7 @@ def compare(
     if not models:
         raise ValueError("`models` is empty: nothing to compare.")
     subjects = {name: open_subject(model) for name, model in models.items()}
-    examples = None if data is None else read_examples(data, _reader(subjects))
+    examples = None if data is None else read_examples(data, reference_reader(subjects))
     chosen = metric if metric is not None else metric_of(subjects.values())
     timings, notes = time_subjects(subjects, latency, runs, threads, batch_size)
     return Comparison(
@@ -120,7 +120,7 @@ def compare(
     )
 
 
-def _reader(subjects: Mapping[str, Subject]) -> Subject:
+def reference_reader(subjects: Mapping[str, Subject]) -> Subject:
     """The subject the data is read by: a Keras model if there is one, as it knows the order of inputs."""
     keras_first = sorted(subjects.values(), key=lambda subject: not isinstance(subject, KerasSubject))
     return keras_first[0]

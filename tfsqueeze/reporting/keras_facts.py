@@ -8,6 +8,9 @@ import keras
 import numpy as np
 
 from tfsqueeze.core.checks import has_graph
+from tfsqueeze.core.data import input_specs
+from tfsqueeze.core.layer_info import macs
+from tfsqueeze.core.trace import layer_calls
 from tfsqueeze.reporting.facts import Facts, LayerFacts
 from tfsqueeze.reporting.graph_memory import graph_activation_bytes
 
@@ -44,30 +47,31 @@ def keras_facts(model: keras.Model, path: Path | None = None) -> Facts:
 
 def _layers(model, notes) -> list[LayerFacts]:
     """Facts per innermost layer, in order of the first call; layers without weights and MACs are left out."""
-    macs = _macs_by_layer(model, notes)
-    called = {id(layer): layer for layer, _ in macs.values()}
+    totals = _macs_by_layer(model, notes)
+    called = {key: layer for key, (layer, _) in totals.items()}
     owners = _weight_owners(model, called)
     ordered = {**called, **{key: layer for key, (layer, _) in owners.items()}}
     facts = []
     for key, layer in ordered.items():
         weights = owners.get(key, (layer, []))[1]
-        count = macs[key][1] if key in macs else (None if not macs else 0)
+        count = totals[key][1] if key in totals else (0 if totals else None)
         if weights or count:
             facts.append(_layer_facts(layer, weights, count))
     return facts
 
 
-def _macs_by_layer(model, notes) -> dict[int, tuple[keras.Layer, int]]:
-    """MACs over all calls of each layer; empty, with a note, if the calls cannot be traced."""
-    from tfsqueeze.core.layer_info import macs
-    from tfsqueeze.core.trace import layer_calls
-
-    totals: dict[int, tuple[keras.Layer, int]] = {}
+def _macs_by_layer(model, notes) -> dict[int, tuple[keras.Operation, int]]:
+    """MACs over all calls of each layer or operation; empty, with a note, if they cannot be known."""
+    totals: dict[int, tuple[keras.Operation, int]] = {}
     try:
+        if any(None in spec.shape[1:] for spec in input_specs(model)):
+            notes.append("MACs are unknown: the model has free axes besides the batch.")
+            return {}
         for call in layer_calls(model):
             count = macs(call.layer, call.input_shapes, call.output_shapes)
             totals[id(call.layer)] = (call.layer, count + totals.get(id(call.layer), (None, 0))[1])
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except Exception as error:
+        # Tracing runs the user's own code, which may fail in any way; the rest of the report stands.
         notes.append(f"MACs are unknown: {error}")
         return {}
     return totals
@@ -79,21 +83,21 @@ def _weight_owners(model, called) -> dict[int, tuple[keras.Layer, list]]:
     seen: set[int] = set()
     layers = list(model._flatten_layers(include_self=True, recursive=True))
     for layer in [*called.values(), *reversed(layers)]:
-        fresh = [weight for weight in layer.weights if id(weight) not in seen]
+        fresh = [weight for weight in getattr(layer, "weights", ()) if id(weight) not in seen]
         seen.update(map(id, fresh))
         if fresh:
             owners[id(layer)] = (layer, fresh)
     return owners
 
 
-def _layer_facts(layer, weights, macs) -> LayerFacts:
+def _layer_facts(layer, weights, count) -> LayerFacts:
     largest = max(weights, key=_size, default=None)
     return LayerFacts(
         name=layer.name,
         kind=type(layer).__name__,
         parameters=sum(map(_size, weights)),
         nonzero=sum(map(_nonzero, weights)),
-        macs=macs,
+        macs=count,
         dtype=keras.backend.standardize_dtype(largest.dtype) if largest is not None else "",
     )
 

@@ -55,6 +55,7 @@ def plot_layers(report, path=None):
     axes.invert_yaxis()
     axes.set_xlim(0, 1.45 * max(total, default=1))
     axes.set_xlabel("weights")
+    axes.xaxis.set_major_formatter(lambda count, _: counted(count) if count else "0")
     axes.set_title(report.name, loc="left", fontsize=11, fontweight="bold")
     axes.legend(frameon=False, loc="lower right", fontsize=8)
     return _saved(figure, path)
@@ -63,8 +64,10 @@ def plot_layers(report, path=None):
 def _draw_front(axes, reports, score):
     sizes = [report.file_bytes / 1000 for report in reports.values()]
     values = [report.metrics[score] for report in reports.values()]
-    areas = _areas(reports)
-    for index, (name, size, value, area) in enumerate(zip(reports, sizes, values, areas, strict=True)):
+    areas, sides = _areas(reports), _label_sides(sizes)
+    for index, (name, size, value, area, side) in enumerate(
+        zip(reports, sizes, values, areas, sides, strict=True)
+    ):
         colour = COLOURS[index % len(COLOURS)]
         axes.scatter(size, value, s=area, color=colour, alpha=0.75, edgecolor="white", zorder=3)
         latency = reports[name].latency
@@ -73,8 +76,9 @@ def _draw_front(axes, reports, score):
             f"{name}{timing}",
             (size, value),
             textcoords="offset points",
-            xytext=(0, np.sqrt(area) / 2 + 5),
+            xytext=(0, side * (np.sqrt(area) / 2 + 5)),
             ha="center",
+            va="bottom" if side > 0 else "top",
             fontsize=9,
             color="#333333",
         )
@@ -97,11 +101,21 @@ def _areas(reports) -> list[float]:
     return [60 if r.latency is None else 60 + 840 * r.latency.median_ms / slowest for r in reports.values()]
 
 
+def _label_sides(sizes) -> list[int]:
+    """1 for a label above its marker, -1 below: neighbours of nearly one size take turns."""
+    sides, previous = [1] * len(sizes), None
+    for index in np.argsort(sizes):
+        if previous is not None and sizes[index] < 1.5 * sizes[previous]:
+            sides[index] = -sides[previous]
+        previous = index
+    return sides
+
+
 def _pad_values(axes, values):
     """At least one point of accuracy is visible, so that noise does not look like a cliff."""
     low, high = min(values), max(values)
     room = max(high - low, 0.01 * max(abs(high), 1e-12))
-    axes.set_ylim(low - 0.35 * room, high + 0.55 * room)
+    axes.set_ylim(low - 0.55 * room, high + 0.55 * room)
 
 
 def _plain_ticks(axes, sizes):

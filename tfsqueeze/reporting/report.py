@@ -1,5 +1,6 @@
 """`report`: what a model costs and what it gives, measured."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,7 +55,9 @@ class Report(Presentation):
             "sparsity": self.facts.sparsity,
             "layers": layers,
             "latency": None if self.latency is None else asdict(self.latency),
-            "metrics": dict(self.metrics),
+            "metrics": {
+                name: score if math.isfinite(score) else None for name, score in self.metrics.items()
+            },
             "examples": self.examples,
             "notes": [*self.facts.notes, *self.notes],
         }

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfsqueeze.core.checks import check_model
 from tfsqueeze.core.data import Examples, InputSpec, input_specs, pack_inputs, random_examples
+from tfsqueeze.core.outputs import named_outputs, output_names
 from tfsqueeze.reporting.facts import Facts
 from tfsqueeze.reporting.keras_facts import keras_facts
 from tfsqueeze.reporting.latency import Timed
@@ -34,6 +35,13 @@ class KerasSubject:
     @cached_property
     def specs(self) -> list[InputSpec]:
         return input_specs(self.model)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs; empty for a subclassed model, which has none before it is called."""
+        functional = getattr(self.model, "_functional", None) or self.model
+        struct = getattr(functional, "_outputs_struct", None)
+        return [] if struct is None else output_names(self.model, struct)
 
     def predict(self, examples: Examples, batch_size: int) -> dict[str, np.ndarray]:
         """Predictions by output name."""
@@ -82,6 +90,11 @@ class FileSubject:
     def specs(self) -> list[InputSpec]:
         return [_spec(port) for port in self.runner.inputs]
 
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs in the signature."""
+        return [port.name for port in self.runner.outputs]
+
     def predict(self, examples: Examples, batch_size: int) -> dict[str, np.ndarray]:
         """Predictions by output name, floats also where the file's outputs are integers."""
         return self.runner.run(rename_inputs(examples, self.specs).inputs, batch_size=batch_size)
@@ -108,6 +121,8 @@ def open_subject(source: Any) -> Subject:
         ValueError: if the file is missing, corrupt or of no known kind.
         TypeError: if `source` is none of these.
     """
+    if isinstance(source, (KerasSubject, FileSubject)):
+        return source
     if isinstance(source, keras.Model):
         return KerasSubject(check_model(source, "report()"))
     if isinstance(source, (bytes, bytearray, TFLiteFile)):
@@ -138,17 +153,6 @@ def is_tflite(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(8)[4:] == b"TFL3"
-
-
-def named_outputs(model: keras.Model, outputs) -> dict[str, np.ndarray]:
-    """The outputs of a Keras model by name, named as in the signature of an exported file."""
-    if isinstance(outputs, dict):
-        return {name: np.asarray(value) for name, value in outputs.items()}
-    values = keras.tree.flatten(outputs)
-    names = list(getattr(model, "output_names", None) or [])
-    if len(names) != len(values) or len(set(names)) != len(names):
-        names = [f"output_{index}" for index in range(len(values))]
-    return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
 
 def rename_inputs(examples: Examples, specs: list[InputSpec]) -> Examples:

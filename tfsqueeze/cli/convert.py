@@ -1,0 +1,157 @@
+"""`tfsqueeze convert`."""
+
+from pathlib import Path
+
+import click
+
+from tfsqueeze.cli.console import common_options, show, show_json, working
+
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
+
+
+@click.command(short_help="Convert a model to a verified .tflite file.")
+@click.argument("model", type=click.Path(exists=True))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False),
+    help="The .tflite file to write, replaced only by a complete one. Example: -o model.tflite",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(QUANTIZATIONS),
+    default="none",
+    show_default=True,
+    help="none: float32. float16: half the size. dynamic: int8 weights, no data needed. int8: all integer, "
+    "needs --data. int16x8: int16 activations, needs --data. int4: 4-bit weights. Example: --quantize int8",
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True),
+    help="Examples to calibrate on: .npz with x (or the names of the inputs), .npy, or a folder of images, "
+    "which are resized to the model's input. Example: --data calibration.npz",
+)
+@click.option(
+    "--scale",
+    metavar="TEXT",
+    help="How the values of --data and --eval become the model's inputs: a factor with an optional offset, "
+    "or an expression of x. Examples: --scale 1/255, --scale 1/127.5-1, --scale '(x-83)*0.58'",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Calibrate on at most that many examples, drawn at random. Example: --samples 500",
+)
+@click.option(
+    "--eval",
+    "evaluation",
+    type=click.Path(exists=True),
+    help="Examples with targets to score the Keras model and the file on: .npz with x and y, or a folder of "
+    "images with one sub-folder per class. Example: --eval test.npz",
+)
+@click.option(
+    "--metric",
+    help="Name of a Keras metric for --eval; chosen by model and targets by default. Example: --metric auc",
+)
+@click.option(
+    "--io-dtype",
+    type=click.Choice(("float32", "int8", "uint8")),
+    default="float32",
+    show_default=True,
+    help="Type of the file's inputs and outputs. Example: --io-dtype int8",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(("auto", "converter", "litert-quantizer")),
+    default="auto",
+    show_default=True,
+    help="What quantizes; auto takes what measures better. Example: --backend converter",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Fix the batch size of the file; free by default where the model leaves it free. Example: --batch-size 1",
+)
+@click.option(
+    "--allow-float",
+    is_flag=True,
+    help="Accept operators that stay float in a file with integer inputs and outputs. Example: --allow-float",
+)
+@common_options
+def convert(model, output, data, scale, evaluation, metric, as_json, **options):
+    """Converts MODEL to a .tflite file, verifies it against the original, and compares both.
+
+    MODEL is a .keras or .h5 file, or a SavedModel folder, of Keras 2 or 3.
+
+    \b
+    Examples:
+      tfsqueeze convert model.keras -o model.tflite
+      tfsqueeze convert model.h5 -o model.tflite --quantize int8 --data calibration.npz
+      tfsqueeze convert model.h5 -o model.tflite --quantize int8 --data photos/ --scale 1/255 --eval test.npz
+    """
+    from tfsqueeze.core.scaling import parse_scale
+
+    if Path(output).suffix.lower() != ".tflite":
+        raise click.BadParameter(f"{output!r} must end in .tflite.", param_hint="'-o' / '--output'")
+    with working("Loading TensorFlow"):
+        from tfsqueeze.core.files import check_writable
+        from tfsqueeze.export.tflite import export_tflite
+
+    check_writable(output)
+    scaling = parse_scale(scale) if scale else None
+    with working(f"Loading {model}"):
+        original, specs, outputs = _load(model)
+    with working("Reading the data"):
+        calibration = _read(data, specs, outputs, scaling, options["samples"], False)
+        examples = _read(evaluation, specs, outputs, scaling, None, True)
+    if options["quantize"] == "none":
+        options["quantize"] = None
+    with working("Converting"):
+        result = export_tflite(original, output, representative_data=calibration, **options)
+    with working("Measuring"):
+        comparison = _compare(original, model, result.path, examples, metric)
+    if as_json:
+        show_json({"path": str(result.path), "export": result.to_dict(), "comparison": comparison.to_dict()})
+    else:
+        show(str(result))
+        show(comparison)
+
+
+def _load(path):
+    """The Keras model, or the folder itself for a SavedModel without Keras, with its inputs and outputs."""
+    from tfsqueeze.core.data import input_specs
+    from tfsqueeze.models import load_model
+    from tfsqueeze.models.file_kind import file_kind
+    from tfsqueeze.reporting.subjects import KerasSubject
+
+    if file_kind(path).name != "graph":
+        model = load_model(path)
+        return model, input_specs(model), KerasSubject(model).output_names
+    from tfsqueeze.export.source import saved_model_source
+
+    with saved_model_source(path) as source:
+        return path, source.specs, list(source.output_keys)
+
+
+def _read(path, specs, outputs, scale, limit, with_targets):
+    if path is None:
+        return None
+    from tfsqueeze.core.data_files import read_examples
+
+    return read_examples(path, specs, outputs=outputs, scale=scale, limit=limit, with_targets=with_targets)
+
+
+def _compare(original, source, path, examples, metric):
+    """The Keras model, where there is one, beside the file."""
+    import keras
+
+    from tfsqueeze.reporting import compare
+    from tfsqueeze.reporting.subjects import KerasSubject
+
+    subjects = (
+        {Path(source).name: KerasSubject(original, Path(source))} if isinstance(original, keras.Model) else {}
+    )
+    return compare({**subjects, Path(path).name: path}, data=examples, metric=metric)

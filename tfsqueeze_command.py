@@ -1,0 +1,27 @@
+"""Entry of the `tfsqueeze` command.
+
+It lies beside the package and loads the command line without importing the package, whose import
+brings in TensorFlow: `tfsqueeze --help` then answers at once, and the command can silence TensorFlow
+before it is imported.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    package = Path(importlib.util.find_spec("tfsqueeze").origin).parent
+    folder = package / "cli"
+    spec = importlib.util.spec_from_file_location(
+        "tfsqueeze.cli", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.main()
+
+
+if __name__ == "__main__":
+    main()
