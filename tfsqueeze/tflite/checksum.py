@@ -7,6 +7,7 @@ metadata, which interpreters ignore, and covers every byte of the file but its o
 import hashlib
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from tfsqueeze.tflite import flatbuffer
 
@@ -20,8 +21,11 @@ def add_checksum(content: bytes) -> bytes:
     Files whose constants lie outside the flatbuffer (beyond 2 GB) are returned as they are.
     """
     model = flatbuffer.unpack(content)
-    if flatbuffer.has_external_buffers(model):
-        return content
+    return content if flatbuffer.has_external_buffers(model) else sign(model)
+
+
+def sign(model: schema.ModelT) -> bytes:
+    """Serialises an object tree of `flatbuffer.unpack` with its checksum."""
     flatbuffer.add_metadata(model, METADATA_NAME, bytes(_DIGEST_BYTES))
     packed = flatbuffer.pack(model)
     start = _digest_start(packed, flatbuffer.metadata(flatbuffer.unpack(packed))[METADATA_NAME])

@@ -94,19 +94,7 @@ class Runner:
         Raises:
             ValueError: if inputs are missing, are of unequal length, empty or of a wrong shape.
         """
-        arrays = self._check(inputs)
-        count = len(next(iter(arrays.values()))) if arrays else 1
-        size = self.batch_size or batch_size
-        pieces = []
-        for start in range(0, count, size):
-            kept = min(size, count - start)
-            fill = self.batch_size is not None and kept < size
-            piece = {name: array[start : start + size] for name, array in arrays.items()}
-            outputs = self.invoke({n: _fill(a, size) for n, a in piece.items()} if fill else piece)
-            pieces.append(
-                {n: np.atleast_1d(a)[:kept] if fill else np.atleast_1d(a) for n, a in outputs.items()}
-            )
-        return {port.name: np.concatenate([piece[port.name] for piece in pieces]) for port in self.outputs}
+        return in_batches(self.invoke, self._check(inputs), self.batch_size, batch_size)
 
     def invoke(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One run of the interpreter on one batch of real numbers; state of recurrent files starts anew."""
@@ -192,6 +180,29 @@ def _check_shape(array: np.ndarray, port: Port) -> None:
     if not fits or any(w not in (-1, g) for w, g in zip(port.shape[1:], array.shape[1:], strict=True)):
         shape = "(" + ", ".join(map(str, expected)) + ")"
         raise ValueError(f"Input {port.name!r} must have shape {shape}, n >= 1. Received: {array.shape}.")
+
+
+def in_batches(call, inputs: Mapping[str, np.ndarray], fixed: int | None, size: int = 32):
+    """Maps `call` over examples in batches and joins the results.
+
+    Args:
+        call: takes and returns a dict of arrays.
+        inputs: arrays by name, the first axis counting examples.
+        fixed: the only batch size `call` accepts (the last batch is filled up, the filling cut off
+            again), or None if any will do.
+        size: examples per batch where `fixed` is None.
+    """
+    count = len(next(iter(inputs.values()))) if inputs else 1
+    step, pieces = fixed or size, []
+    for start in range(0, count, step):
+        batch = {name: array[start : start + step] for name, array in inputs.items()}
+        kept = min(step, count - start)
+        if fixed and kept < fixed:
+            outputs = call({name: _fill(array, fixed) for name, array in batch.items()})
+            pieces.append({name: np.atleast_1d(array)[:kept] for name, array in outputs.items()})
+        else:
+            pieces.append({name: np.atleast_1d(array) for name, array in call(batch).items()})
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def _fill(array: np.ndarray, size: int) -> np.ndarray:

@@ -1,0 +1,169 @@
+"""Makes, measures, chooses and writes the file of one variant."""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tfsqueeze.core.data import Examples, random_examples
+from tfsqueeze.core.files import atomic_write
+from tfsqueeze.export import litert
+from tfsqueeze.export.calibration import NEEDS_DATA, calibration_examples
+from tfsqueeze.export.convert import Converter
+from tfsqueeze.export.finish import finish
+from tfsqueeze.export.operators import check_integer, float_operators, select_operators
+from tfsqueeze.export.parity import compare
+from tfsqueeze.export.result import ExportResult, OutputParity
+from tfsqueeze.export.source import Source
+from tfsqueeze.tflite.file import read
+from tfsqueeze.tflite.runner import Runner
+from tfsqueeze.tflite.structure import TFLiteFile
+
+_PARITY_EXAMPLES = 32
+_RANDOM_EXAMPLES = 4
+_LEAST_SNR_DB = {None: 80, "float16": 40, "dynamic": 15, "int8": 15, "int16x8": 20, "int4": 8}
+_SAME_SNR_DB = 0.5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished file, not yet written, and what was measured of it."""
+
+    backend: str
+    file: TFLiteFile
+    parity: dict[str, OutputParity]
+    float_ops: dict[str, int]
+
+    @property
+    def snr_db(self) -> float:
+        return min(output.snr_db for output in self.parity.values())
+
+    def __str__(self) -> str:
+        return f"{len(self.file.content):,} bytes, SNR {self.snr_db:.1f} dB"
+
+
+class Exporter:
+    """Exports variants of one source; takes the options of `export_tflite`."""
+
+    def __init__(
+        self,
+        source: Source,
+        representative_data=None,
+        *,
+        backend: str = "auto",
+        samples: int = 200,
+        allow_float: bool = False,
+        allow_select_ops: bool = True,
+        seed: int = 0,
+    ):
+        self._source = source
+        self._samples = None
+        if representative_data is not None:
+            self._samples = calibration_examples(representative_data, source.specs, samples)
+        self._backend = backend
+        self._allow_float = allow_float
+        self._seed = seed
+        self._converter = Converter(source, allow_select_ops=allow_select_ops)
+
+    def write(self, target: Path, quantize: str | None, io_dtype: str = "float32") -> ExportResult:
+        """Makes the file, checks it, writes it to `target`."""
+        candidates, failures = self._candidates(quantize, io_dtype)
+        if not candidates:
+            raise failures[0]
+        chosen = _best(candidates)
+        if io_dtype != "float32":
+            check_integer(chosen.file, io_dtype, self._allow_float)
+        with atomic_write(target) as temporary:
+            temporary.write_bytes(chosen.file.content)
+        result = self._result(target, quantize, chosen, candidates)
+        self._warn_if_poor(result, chosen)
+        return result
+
+    def _candidates(self, quantize, io_dtype) -> tuple[list[Candidate], list[ValueError]]:
+        candidates, failures = [], []
+        for backend in _backends(self._backend, quantize, io_dtype):
+            try:
+                content = self._convert(backend, quantize, io_dtype)
+                candidates.append(self._measure(backend, content))
+            except ValueError as error:
+                failures.append(error)
+        return candidates, failures
+
+    def _convert(self, backend: str, quantize, io_dtype: str) -> bytes:
+        if backend == "converter":
+            samples = self._samples if quantize in NEEDS_DATA else None
+            return self._converter.convert(quantize, samples, io_dtype)
+        return litert.quantize_float_file(
+            self._converter.float(), quantize, self._samples, self._source.input_keys, io_dtype
+        )
+
+    def _measure(self, backend: str, content: bytes) -> Candidate:
+        file = read(finish(content, self._source.input_keys, self._source.output_keys))
+        parity = compare(file, self._examples.inputs, self._expected)
+        return Candidate(backend, file, parity, float_operators(file))
+
+    @cached_property
+    def _examples(self) -> Examples:
+        """A few examples, spread over the data."""
+        if self._samples is None:
+            return random_examples(self._source.specs, _RANDOM_EXAMPLES, seed=self._seed)
+        count = len(self._samples)
+        spread = np.unique(np.linspace(0, count - 1, min(count, _PARITY_EXAMPLES)).astype(int))
+        return self._samples[spread]
+
+    @cached_property
+    def _expected(self) -> dict[str, np.ndarray]:
+        return self._source.run(self._examples.inputs)
+
+    def _result(self, target, quantize, chosen: Candidate, candidates) -> ExportResult:
+        file = chosen.file
+        runner_ports = Runner(file)
+        return ExportResult(
+            path=Path(target),
+            bytes=len(file.content),
+            quantize=quantize,
+            backend=chosen.backend,
+            inputs={port.name: port.dtype for port in runner_ports.inputs},
+            outputs={port.name: port.dtype for port in runner_ports.outputs},
+            batch_size=self._source.batch_size,
+            parity=chosen.parity,
+            parity_examples=len(self._examples),
+            parity_data="random input" if self._samples is None else "representative data",
+            float_ops=chosen.float_ops,
+            select_ops=select_operators(file),
+            notes=list(self._source.notes),
+            candidates={c.backend: str(c) for c in candidates} if len(candidates) > 1 else {},
+        )
+
+    def _warn_if_poor(self, result: ExportResult, chosen: Candidate) -> None:
+        least = _LEAST_SNR_DB[result.quantize]
+        poor = {name: parity for name, parity in result.parity.items() if parity.snr_db < least}
+        if poor:
+            listed = "; ".join(f"{name}: {parity}" for name, parity in poor.items())
+            warnings.warn(
+                f"The file {str(result.path)!r} matches the model poorly on {result.parity_examples} "
+                f"examples of {result.parity_data}: {listed} (expected at least {least} dB).",
+                stacklevel=4,
+            )
+
+
+def _backends(asked: str, quantize, io_dtype: str) -> list[str]:
+    """Back-ends to try, the first preferred."""
+    if quantize in (None, "float16"):
+        return ["converter"]
+    if quantize == "int4":
+        return [litert.BACKEND]
+    if asked == "auto":
+        return ["converter"] if io_dtype == "uint8" else ["converter", litert.BACKEND]
+    return [asked]
+
+
+def _best(candidates: list[Candidate]) -> Candidate:
+    """Fewest float operators first, then the better match, then the smaller file."""
+    fewest = min(sum(candidate.float_ops.values()) for candidate in candidates)
+    kept = [candidate for candidate in candidates if sum(candidate.float_ops.values()) == fewest]
+    best = max(candidate.snr_db for candidate in kept)
+    close = [candidate for candidate in kept if candidate.snr_db >= best - _SAME_SNR_DB]
+    return min(close, key=lambda candidate: len(candidate.file.content))

@@ -1,0 +1,162 @@
+"""`export_tflite`: a model to a verified `.tflite` file."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+
+from tfsqueeze.core.checks import check_choice, check_positive
+from tfsqueeze.core.files import check_writable
+from tfsqueeze.export.calibration import check_data_given
+from tfsqueeze.export.exporter import Exporter
+from tfsqueeze.export.result import ExportResult
+from tfsqueeze.export.source import Source, keras_source, saved_model_source
+
+QUANTIZE = (None, "float16", "dynamic", "int8", "int16x8", "int4")
+BACKENDS = ("auto", "converter", "litert-quantizer")
+_INTEGER_IO = {"int8": ("int8", "uint8"), "int16x8": ("int16",), "int4": ("int8",)}
+
+
+def export_tflite(
+    model,
+    path,
+    *,
+    quantize: str | None = None,
+    representative_data=None,
+    backend: str = "auto",
+    io_dtype: str = "float32",
+    batch_size: int | None = None,
+    samples: int = 200,
+    allow_float: bool = False,
+    allow_select_ops: bool = True,
+    seed: int = 0,
+) -> ExportResult:
+    """Exports a model to a `.tflite` file and checks the file against the model.
+
+    The file is run by the real interpreter on some of the representative data (or on random input) and its
+    outputs are compared with the model's; a poor match warns. The model is left as it is.
+
+    Args:
+        model: a built `keras.Model` of any kind, a path to a saved one (`.keras`, `.h5`, SavedModel), or
+            a SavedModel folder without Keras in it.
+        path: the `.tflite` file to write. An existing file is replaced only when everything succeeded.
+        quantize: None (float32); "float16" (weights); "dynamic" (8-bit weights, activations quantized as
+            they come); "int8" (full integer); "int16x8" (16-bit activations, 8-bit weights); "int4" (4-bit
+            weights where a kernel exists, 8-bit elsewhere; with data also 8-bit activations).
+        representative_data: typical inputs for calibration, in any form `model.fit` takes; needed for "int8"
+            and "int16x8".
+        backend: "converter" (TensorFlow's), "litert-quantizer", or "auto", which tries both where both can
+            and keeps what matches the model better.
+        io_dtype: type of the file's inputs and outputs: "float32", or "int8", "uint8" (for "int8"), or
+            "int16" (for "int16x8").
+        batch_size: None keeps the model's (usually free); a number fixes it.
+        samples: most examples to calibrate on.
+        allow_float: whether an integer `io_dtype` may go with operators that stay float inside.
+        allow_select_ops: whether operators without a `.tflite` kernel may use TensorFlow's.
+        seed: of the random input, where there is no data.
+
+    Returns:
+        An `ExportResult`; print it for a summary.
+
+    Raises:
+        ValueError: if an option, the data or the path does not fit, or the file would be wrong.
+        UnsupportedModelError: if the model cannot be converted; names the operator and the layer.
+
+    Example:
+        >>> result = tfs.export_tflite(model, "model.tflite", quantize="int8", representative_data=images)
+        >>> print(result)
+    """
+    _check_request(quantize, backend, io_dtype, batch_size)
+    check_data_given(representative_data, quantize, io_dtype)
+    target = check_writable(path)
+    with _open_source(model, batch_size) as source:
+        exporter = Exporter(
+            source,
+            representative_data,
+            backend=backend,
+            samples=samples,
+            allow_float=allow_float,
+            allow_select_ops=allow_select_ops,
+            seed=seed,
+        )
+        return exporter.write(target, quantize, io_dtype)
+
+
+def export_variants(
+    model,
+    folder,
+    variants: Sequence[str | None] = (None, "float16", "int8"),
+    *,
+    representative_data=None,
+    backend: str = "auto",
+    batch_size: int | None = None,
+    **options,
+) -> dict[str, ExportResult]:
+    """Exports several variants of one model; it is traced, written and loaded once for all of them.
+
+    Args:
+        model: as in `export_tflite`.
+        folder: where the files go, as `<variant>.tflite` ("float32.tflite" for None).
+        variants: values of `quantize`.
+        representative_data, backend, batch_size: as in `export_tflite`.
+        **options: `samples`, `allow_float`, `allow_select_ops`, `seed` of `export_tflite`.
+
+    Returns:
+        `ExportResult` by variant, the float32 file's under "float32".
+
+    Example:
+        >>> export_variants(model, "exported", [None, "int8"], representative_data=images)["int8"].bytes
+    """
+    for variant in variants:
+        _check_request(variant, backend, "float32", batch_size)
+        check_data_given(representative_data, variant)
+    targets = {
+        variant or "float32": check_writable(Path(folder) / f"{variant or 'float32'}.tflite")
+        for variant in variants
+    }
+    with _open_source(model, batch_size) as source:
+        exporter = Exporter(source, representative_data, backend=backend, **options)
+        return {name: exporter.write(targets[name], None if name == "float32" else name) for name in targets}
+
+
+def _check_request(quantize, backend: str, io_dtype: str, batch_size: int | None) -> None:
+    check_choice("quantize", quantize, QUANTIZE)
+    check_choice("backend", backend, BACKENDS)
+    check_choice("io_dtype", io_dtype, ("float32", "int8", "uint8", "int16"))
+    if batch_size is not None:
+        check_positive("batch_size", batch_size, remedy="None keeps the batch axis free.")
+    possible = ("float32", *_INTEGER_IO.get(quantize, ()))
+    if io_dtype not in possible:
+        raise ValueError(
+            f"quantize={quantize!r} goes with io_dtype {' or '.join(map(repr, possible))}. "
+            f"Received: io_dtype={io_dtype!r}. Integer inputs need integer activations: use quantize="
+            f"{'int16x8' if io_dtype == 'int16' else 'int8'!r}."
+        )
+    if backend == "litert-quantizer" and io_dtype == "uint8":
+        raise ValueError('io_dtype="uint8" needs the converter. Use backend="auto" or io_dtype="int8".')
+    if backend == "converter" and quantize == "int4":
+        raise ValueError('The converter has no 4-bit weights. Use backend="auto" or "litert-quantizer".')
+
+
+@contextlib.contextmanager
+def _open_source(model, batch_size: int | None) -> Iterator[Source]:
+    """A Keras model as it is, a saved one loaded, a SavedModel without Keras directly."""
+    if isinstance(model, (str, os.PathLike)):
+        from tfsqueeze.models.file_kind import file_kind
+
+        if file_kind(model).name == "graph":
+            with saved_model_source(model, batch_size) as source:
+                yield source
+            return
+    with keras_source(_as_keras(model), batch_size) as source:
+        yield source
+
+
+def _as_keras(model):
+    if isinstance(model, keras.Model):
+        return model
+    from tfsqueeze.models.load import load_model
+
+    return load_model(model)
