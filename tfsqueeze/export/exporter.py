@@ -13,6 +13,7 @@ from tfsqueeze.export import litert
 from tfsqueeze.export.calibration import NEEDS_DATA, calibration_examples
 from tfsqueeze.export.convert import Converter
 from tfsqueeze.export.finish import finish
+from tfsqueeze.export.isolation import convert_in_child
 from tfsqueeze.export.operators import check_integer, float_operators, select_operators
 from tfsqueeze.export.parity import compare
 from tfsqueeze.export.result import ExportResult, OutputParity
@@ -40,6 +41,11 @@ class Candidate:
     def snr_db(self) -> float:
         return min(output.snr_db for output in self.parity.values())
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether any stored weight is an integer that stands for a real number."""
+        return any(tensor.is_constant and tensor.is_quantized for tensor in self.file.main.tensors)
+
     def __str__(self) -> str:
         return f"{len(self.file.content):,} bytes, SNR {self.snr_db:.1f} dB"
 
@@ -64,6 +70,7 @@ class Exporter:
             self._samples = calibration_examples(representative_data, source.specs, samples)
         self._backend = backend
         self._allow_float = allow_float
+        self._select_ops = allow_select_ops
         self._seed = seed
         self._converter = Converter(source, allow_select_ops=allow_select_ops)
 
@@ -93,8 +100,11 @@ class Exporter:
 
     def _convert(self, backend: str, quantize, io_dtype: str) -> bytes:
         if backend == "converter":
-            samples = self._samples if quantize in NEEDS_DATA else None
-            return self._converter.convert(quantize, samples, io_dtype)
+            if quantize not in NEEDS_DATA:
+                return self._converter.convert(quantize, None, io_dtype)
+            if self._source.loops:
+                return convert_in_child(self._source, quantize, self._samples, io_dtype, self._select_ops)
+            return self._converter.convert(quantize, self._samples, io_dtype)
         return litert.quantize_float_file(
             self._converter.float(), quantize, self._samples, self._source.input_keys, io_dtype
         )
@@ -161,7 +171,12 @@ def _backends(asked: str, quantize, io_dtype: str) -> list[str]:
 
 
 def _best(candidates: list[Candidate]) -> Candidate:
-    """Fewest float operators first, then the better match, then the smaller file."""
+    """Quantized at all, then fewest float operators, then the better match, then the smaller file.
+
+    The converter's "dynamic" leaves weights of fewer than 1,024 elements float, in a small model all of
+    them: an exact match, and no saving.
+    """
+    candidates = [candidate for candidate in candidates if candidate.is_quantized] or candidates
     fewest = min(sum(candidate.float_ops.values()) for candidate in candidates)
     kept = [candidate for candidate in candidates if sum(candidate.float_ops.values()) == fewest]
     best = max(candidate.snr_db for candidate in kept)

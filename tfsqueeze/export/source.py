@@ -37,13 +37,21 @@ class Source:
 
     folder: str
     specs: list[InputSpec]
-    function: Callable
+    function: Callable | None
     input_keys: dict[str, str]
     output_keys: dict[str, str]
     signature: str = SIGNATURE
     model: keras.Model | None = None
     loops: bool = False
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def stored(
+        cls, folder: str, signature: str, input_keys: dict[str, str], batch_size: int | None
+    ) -> "Source":
+        """A SavedModel on disk, to be converted and not to be run."""
+        specs = [InputSpec(name, (batch_size,), "float32") for name in input_keys]
+        return cls(folder, specs, None, input_keys, {}, signature)
 
     @property
     def batch_size(self) -> int | None:
