@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tfsqueeze.cli.console import common_options, show, show_json, working
+from tfsqueeze.cli.data import read_data, read_scale
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
 
@@ -73,7 +74,7 @@ QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    help="Fix the batch size of the file; free by default where the model leaves it free. Example: --batch-size 1",
+    help="Fix the batch size; by default it stays as free as in the model. Example: --batch-size 1",
 )
 @click.option(
     "--allow-float",
@@ -92,21 +93,19 @@ def convert(model, output, data, scale, evaluation, metric, as_json, **options):
       tfsqueeze convert model.h5 -o model.tflite --quantize int8 --data calibration.npz
       tfsqueeze convert model.h5 -o model.tflite --quantize int8 --data photos/ --scale 1/255 --eval test.npz
     """
-    from tfsqueeze.core.scaling import parse_scale
-
     if Path(output).suffix.lower() != ".tflite":
         raise click.BadParameter(f"{output!r} must end in .tflite.", param_hint="'-o' / '--output'")
     with working("Loading TensorFlow"):
         from tfsqueeze.core.files import check_writable
         from tfsqueeze.export.tflite import export_tflite
 
+        scaling = read_scale(scale)
     check_writable(output)
-    scaling = parse_scale(scale) if scale else None
     with working(f"Loading {model}"):
         original, specs, outputs = _load(model)
     with working("Reading the data"):
-        calibration = _read(data, specs, outputs, scaling, options["samples"], False)
-        examples = _read(evaluation, specs, outputs, scaling, None, True)
+        calibration = read_data(data, specs, outputs, scale=scaling, limit=options["samples"])
+        examples = read_data(evaluation, specs, outputs, scale=scaling, with_targets=True)
     if options["quantize"] == "none":
         options["quantize"] = None
     with working("Converting"):
@@ -134,14 +133,6 @@ def _load(path):
 
     with saved_model_source(path) as source:
         return path, source.specs, list(source.output_keys)
-
-
-def _read(path, specs, outputs, scale, limit, with_targets):
-    if path is None:
-        return None
-    from tfsqueeze.core.data_files import read_examples
-
-    return read_examples(path, specs, outputs=outputs, scale=scale, limit=limit, with_targets=with_targets)
 
 
 def _compare(original, source, path, examples, metric):

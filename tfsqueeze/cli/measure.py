@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tfsqueeze.cli.console import common_options, save, show, show_json, working
+from tfsqueeze.cli.data import read_data, read_scale
 
 RESULT_ENDINGS = (".json", ".md", ".png", ".svg", ".pdf")
 
@@ -101,9 +102,11 @@ def report(model, outputs, as_json, **options):
     """
     with working("Loading TensorFlow"):
         from tfsqueeze import reporting
+
+        scale = read_scale(options["scale"])
     with working(f"Measuring {model}"):
         subject = _opened(model)
-        examples = _read_data(subject, options)
+        examples = _read(subject, scale, options)
         result = reporting.report(subject, data=examples, **_measuring(options))
     _finish(result, outputs, as_json)
 
@@ -125,9 +128,11 @@ def compare(models, outputs, as_json, **options):
     with working("Loading TensorFlow"):
         from tfsqueeze import reporting
         from tfsqueeze.reporting.compare import reference_reader
+
+        scale = read_scale(options["scale"])
     with working(f"Measuring {len(paths)} models"):
         subjects = {name: _opened(path) for name, path in paths.items()}
-        examples = _read_data(reference_reader(subjects), options)
+        examples = _read(reference_reader(subjects), scale, options)
         result = reporting.compare(subjects, data=examples, **_measuring(options))
     _finish(result, outputs, as_json)
 
@@ -155,20 +160,10 @@ def _opened(path):
     return open_subject(path)
 
 
-def _read_data(subject, options):
-    path, scale, samples = options["data"], options["scale"], options["samples"]
-    if path is None:
-        return None
-    from tfsqueeze.core.data_files import read_examples
-    from tfsqueeze.core.scaling import parse_scale
-
-    return read_examples(
-        path,
-        subject.specs,
-        outputs=subject.output_names,
-        scale=parse_scale(scale) if scale else None,
-        limit=samples,
-        with_targets=True,
+def _read(subject, scale, options):
+    names = subject.output_names
+    return read_data(
+        options["data"], subject.specs, names, scale=scale, limit=options["samples"], with_targets=True
     )
 
 

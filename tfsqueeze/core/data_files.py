@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfsqueeze.core.data import Examples, InputSpec
+from tfsqueeze.core.data import Examples, InputSpec, collect
 from tfsqueeze.core.image_folder import read_images
 
 INPUT_KEYS = ("x", "x_test", "x_val", "x_train", "images", "inputs", "input", "features", "data", "arr_0")
@@ -57,7 +57,8 @@ def read_examples(
         raise ValueError(f"Cannot read data from {str(path)!r}, which {what}. Expected {FORMS}.")
     if with_targets and examples.targets is None:
         raise ValueError(f"{str(path)!r} has no targets to score against. Expected {FORMS}.")
-    return Examples(_prepared(examples.inputs, specs, scale), examples.targets)
+    inputs = collect(_prepared(examples.inputs, specs, scale), specs).inputs
+    return Examples(inputs, examples.targets)
 
 
 def _read_arrays(path: Path, specs, outputs) -> Examples:

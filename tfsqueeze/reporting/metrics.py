@@ -1,5 +1,6 @@
 """The score of predictions against targets, with a default that fits what the model was trained for."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -128,12 +129,17 @@ def _of_loss(loss) -> Metric | dict[str, Metric]:
 def _first(wanted, outputs):
     """The first metric of each output, in the forms `compile(metrics=)` takes."""
     if isinstance(wanted, Mapping):
-        return {output: _first(entry, []) for output, entry in wanted.items()}
-    if not isinstance(wanted, (list, tuple)):
-        return wanted
-    if len(outputs) > 1 and len(wanted) == len(outputs):
-        return {output: _first(entry, []) for output, entry in zip(outputs, wanted, strict=True)}
-    return wanted[0] if wanted else None
+        found = {output: _first(entry, []) for output, entry in wanted.items()}
+        return {output: metric for output, metric in found.items() if metric is not None} or None
+    if isinstance(wanted, (list, tuple)):
+        if len(outputs) > 1 and len(wanted) == len(outputs):
+            return _first(dict(zip(outputs, wanted, strict=True)), [])
+        return _first(wanted[0], []) if wanted else None
+    if not (isinstance(wanted, str) or callable(wanted)):
+        return None
+    # The accuracies of Keras differ only in the form of the targets, which `hits` reads from the data.
+    name = wanted if isinstance(wanted, str) else getattr(wanted, "name", _name_of(wanted))
+    return "accuracy" if name in ACCURACY or re.search("(?<!top_k_categorical)_accuracy$", name) else wanted
 
 
 def _keras_score(metric, target, prediction, weights) -> float:

@@ -34,7 +34,14 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(title=Text(self.title), box=box.SIMPLE, title_justify="left", title_style="bold")
+        table = RichTable(
+            title=Text(self.title),
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE,
+            pad_edge=False,
+            collapse_padding=True,
+        )
         for index, column in enumerate(self.columns):
             is_text = index < self.text_columns
             table.add_column(
@@ -167,7 +174,9 @@ def _comparison_notes(comparison) -> list[str]:
         [f"Nx: how many times smaller or faster than {comparison.first.name!r}."] if len(reports) > 1 else []
     )
     notes += [
-        f"{name}: the file is {report.size_of}." for name, report in reports.items() if report.path is None
+        f"File of {name}: {report.size_of}."
+        for name, report in reports.items()
+        if report.kind == "Keras model" and report.file_bytes is not None
     ]
     conditions = {_conditions(r.latency): None for r in reports.values() if r.latency is not None}
     notes += [
