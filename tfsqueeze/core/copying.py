@@ -4,9 +4,9 @@ import contextlib
 import copy
 import tempfile
 import types
+from collections.abc import Iterator
 
 import keras
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from tfsqueeze.core.checks import UnsupportedModelError
 
@@ -21,7 +21,7 @@ def copy_layer(layer: keras.Layer) -> keras.Layer:
         UnsupportedModelError: if the layer cannot be made again from its own `get_config()`.
     """
     try:
-        with SafeModeScope(False), keras.saving.custom_object_scope(_held_objects(layer)):
+        with _custom_objects(layer) as objects, keras.saving.custom_object_scope(objects):
             twin = type(layer).from_config(layer.get_config())
     except Exception as error:
         raise UnsupportedModelError(
@@ -29,8 +29,6 @@ def copy_layer(layer: keras.Layer) -> keras.Layer:
             f"`from_config()` do not make it again. Implement `get_config()` so that "
             f"`{type(layer).__name__}.from_config(layer.get_config())` works. It failed with: {error}"
         ) from error
-    for name, function in _held_functions(layer):
-        setattr(twin, name, function)
     _copy_names(layer, twin)
     return twin
 
@@ -99,23 +97,25 @@ def _copy_trainable(source, target) -> None:
             new.trainable = old.trainable
 
 
-def _held_objects(layer) -> dict:
-    """Functions and classes of objects that `layer` and its sublayers hold, by name."""
-    held = {}
-    for part in _tree(layer):
-        held.update((function.__name__, function) for _, function in _held_functions(part))
-        classes = {type(value) for value in (part, *vars(part).values())}
-        held.update((cls.__name__, cls) for cls in classes if cls.__module__.split(".")[0] not in _KNOWN)
-    return held
+@contextlib.contextmanager
+def _custom_objects(layer) -> Iterator[dict[str, type | types.FunctionType]]:
+    """Classes and functions of the user's that `layer` and its sublayers are or hold, by name.
+
+    Meanwhile each function has a name of its own: Keras serializes a named function by its name, but a
+    lambda as bytecode that loses its globals.
+    """
+    held = [value for part in _tree(layer) for value in (part, *vars(part).values())]
+    classes = {type(value).__name__: type(value) for value in held if _is_users(type(value))}
+    functions = {id(f): f for f in held if isinstance(f, types.FunctionType) and _is_users(f)}
+    names = {key: function.__name__ for key, function in functions.items()}
+    try:
+        for key, function in functions.items():
+            function.__name__ = f"{names[key].strip('<>')}_{key}"
+        yield {**classes, **{function.__name__: function for function in functions.values()}}
+    finally:
+        for key, function in functions.items():
+            function.__name__ = names[key]
 
 
-_KNOWN = ("keras", "builtins", "numpy", "tensorflow")
-
-
-def _held_functions(layer) -> list[tuple[str, types.FunctionType]]:
-    """Functions kept as data; those that shadow a method of the class (Keras wraps `build`) are not."""
-    return [
-        (name, value)
-        for name, value in vars(layer).items()
-        if isinstance(value, types.FunctionType) and not hasattr(type(layer), name)
-    ]
+def _is_users(thing) -> bool:
+    return (thing.__module__ or "").split(".")[0] not in ("keras", "builtins", "numpy", "tensorflow")

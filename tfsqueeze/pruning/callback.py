@@ -80,7 +80,7 @@ class PruningCallback(keras.callbacks.Callback):
             logs["sparsity"] = sparsity_of(self._targets)
 
     def on_train_end(self, logs=None):
-        """Removes the constraints and makes sure that the zeros survive what other callbacks do at the end."""
+        """Removes the constraints; the zeros survive what other callbacks do at the end."""
         for constraint in self._constraints:
             constraint.remove()
         # The compiled step still holds the masks: the next fit must make its own.
@@ -109,7 +109,7 @@ class PruningCallback(keras.callbacks.Callback):
             constraint.apply()
 
     def _step(self) -> int:
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        return int(keras.ops.convert_to_tensor(self.model.optimizer.iterations).numpy())
 
     def _hold_zeros(self) -> None:
         revived = sum(constraint.apply() for constraint in self._constraints)
@@ -136,6 +136,7 @@ class PruningCallback(keras.callbacks.Callback):
         step = self._step()
         if self.schedule is not None and step < max(self.schedule.begin_step, self.schedule.end_step):
             warnings.warn(
-                f"Training ended at step {step}, before {self.schedule} did: its last sparsity was not reached.",
+                f"Training ended at step {step}, before the schedule did ({self.schedule}): "
+                "its last sparsity was not reached.",
                 stacklevel=2,
             )

@@ -16,7 +16,7 @@ class MaskConstraint(keras.constraints.Constraint):
 
     def __init__(self, variable: keras.Variable):
         self.variable = variable
-        self.previous = variable.constraint
+        self.previous = _without_mask(variable.constraint)
         self.mask = keras.Variable(
             ops.ones(variable.shape, "bool"), dtype="bool", trainable=False, name=f"{variable.name}_mask"
         )
@@ -36,8 +36,13 @@ class MaskConstraint(keras.constraints.Constraint):
 
     def apply(self) -> int:
         """Sets masked weights to zero now; returns how many of them were not zero."""
-        weights, mask = self.variable.numpy(), ops.convert_to_numpy(self.mask)
+        weights, mask = self.variable.numpy(), self.mask.numpy()
         revived = int(((weights != 0) & ~mask).sum())
         if revived:
             self.variable.assign(weights * mask)
         return revived
+
+
+def _without_mask(constraint):
+    """The constraint behind a mask that an interrupted training has left in place."""
+    return constraint.previous if isinstance(constraint, MaskConstraint) else constraint

@@ -44,10 +44,10 @@ class MaskRule:
 
     def _scores(self, target) -> np.ndarray:
         weights = target.variable.numpy()
-        if np.isnan(weights).any():
+        if not np.isfinite(weights).all():
             raise ValueError(
-                f"{target.path!r} holds NaN, so its weights cannot be ranked. The training diverged: lower "
-                "the learning rate, or prune more gradually."
+                f"{target.path!r} holds NaN or infinity, so its weights cannot be ranked. The training "
+                "diverged: lower the learning rate, or prune more gradually."
             )
         score = CRITERIA[self.criterion] if isinstance(self.criterion, str) else self.criterion
         scores = np.asarray(score(weights))
@@ -80,4 +80,4 @@ def lowest_dropped(scores: np.ndarray, sparsity: float) -> np.ndarray:
 def sparsity_of(targets: list[Target]) -> float:
     """Fraction of exact zeros over all targets."""
     kernels = [target.variable.numpy() for target in targets]
-    return 1 - sum(map(np.count_nonzero, kernels)) / sum(kernel.size for kernel in kernels)
+    return 1 - sum(map(int, map(np.count_nonzero, kernels))) / sum(kernel.size for kernel in kernels)
