@@ -110,7 +110,7 @@ def undisturbed() -> Iterator[None]:
 @contextlib.contextmanager
 def unchanged(model) -> Iterator[None]:
     """Runs a block on a `tf_keras` model and puts its weights and recurrent states back afterwards."""
-    variables = list(model.variables)
+    variables = [variable for variable in model.variables if isinstance(variable, tf.Variable)]
     for layer in model._flatten_layers():
         if getattr(layer, "stateful", False):
             variables += [

@@ -3,6 +3,8 @@
 Imported by `import tfsqueeze`, so that saved models that hold them load with nothing else.
 """
 
+import inspect
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -21,7 +23,14 @@ _ALLOWED_MODULES = (
     "dtypes",
 )
 _ALLOWED_NAMES = frozenset(
-    ["argsort", "batch_to_space", "boolean_mask", "broadcast_to", "cast", "clip_by_norm", "clip_by_value", "concat", "einsum", "ensure_shape", "expand_dims", "eye", "fill", "gather", "gather_nd", "identity", "linspace", "meshgrid", "no_op", "norm", "one_hot", "ones", "ones_like", "pad", "range", "rank", "realdiv", "repeat", "required_space_to_batch_paddings", "reshape", "reverse", "reverse_sequence", "roll", "scatter_nd", "searchsorted", "sequence_mask", "shape", "shape_n", "size", "slice", "sort", "space_to_batch", "space_to_batch_nd", "split", "squeeze", "stack", "stop_gradient", "strided_slice", "tensor_scatter_nd_add", "tensor_scatter_nd_update", "tensordot", "tile", "transpose", "truncatediv", "truncatemod", "unique", "unstack", "where", "zeros", "zeros_like"]
+    """
+    argsort batch_to_space boolean_mask broadcast_to cast clip_by_norm clip_by_value concat cumsum einsum
+    ensure_shape expand_dims eye fill gather gather_nd identity linspace meshgrid norm one_hot ones ones_like
+    pad range rank realdiv repeat reshape reverse reverse_sequence roll scatter_nd searchsorted sequence_mask
+    shape shape_n size slice sort space_to_batch space_to_batch_nd split squeeze stack stop_gradient
+    strided_slice tensor_scatter_nd_add tensor_scatter_nd_update tensordot tile transpose truncatediv
+    truncatemod unique unstack where zeros zeros_like
+    """.split()  # noqa: SIM905
 )
 _UNSAFE_IMAGE_PARTS = ("decode", "encode", "extract_jpeg", "read", "write")
 
@@ -66,10 +75,13 @@ class TensorFlowOperation(keras.layers.Layer):
         self.symbol = symbol
         self.arguments = arguments
         self._function = get_symbol_from_name(symbol)
+        self._signature = inspect.signature(self._function)
 
     def call(self, *tensors):
         arguments = {name: _decode(value, tensors) for name, value in self.arguments.items()}
-        return self._function(**arguments)
+        bound = self._signature.bind_partial()
+        bound.arguments.update(arguments)
+        return self._function(*bound.args, **bound.kwargs)
 
     def get_config(self):
         config = {**super().get_config(), "symbol": self.symbol, "arguments": self.arguments}

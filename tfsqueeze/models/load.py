@@ -13,7 +13,7 @@ import keras
 
 from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.models import legacy
-from tfsqueeze.models.file_kind import FileKind, damaged, file_kind
+from tfsqueeze.models.file_kind import FileKind, file_kind
 from tfsqueeze.models.weights_file import load_weights_into_copy
 
 _CHANGED_MEANING = (b"hard_sigmoid",)
@@ -85,17 +85,16 @@ def _load(kind: FileKind, custom_objects, safe_mode, architecture):
         return load_weights_into_copy(kind, architecture)
     if kind.name == "graph":
         raise UnsupportedModelError(
-            f"The SavedModel {str(kind.path)!r} holds a TensorFlow graph and no Keras layers, so it cannot become "
-            "a Keras model. `tfs.export_tflite(folder, ...)` converts it directly."
+            f"The SavedModel {str(kind.path)!r} holds a TensorFlow graph and no Keras layers, so it cannot "
+            "become a Keras model. `tfs.export_tflite(folder, ...)` converts it directly."
         )
     if kind.name == "saved_model" or _needs_keras_2(kind):
         return _read_and_port(kind, custom_objects, safe_mode)
     try:
         return _read_with_keras_3(kind, custom_objects, safe_mode)
     except Exception as error:
-        _raise_if_final(kind, error)
-        if kind.keras_version.startswith("3"):
-            raise damaged(kind.path, "Keras file", error) from error
+        if kind.keras_version.startswith("3") or _is_refused_code(error):
+            raise _explained(kind, error) from error
     return _read_and_port(kind, custom_objects, safe_mode)
 
 
@@ -123,12 +122,11 @@ def _read_and_port(kind, custom_objects, safe_mode):
         with named(kind.path, suffix) as path:
             model = legacy.read_with_tf_keras(path, custom_objects, safe_mode=safe_mode, tfmot=tfmot)
     except Exception as error:
-        _raise_if_final(kind, error)
-        raise damaged(kind.path, "Keras 2 model", error) from error
+        raise _explained(kind, error) from error
     if not legacy.is_legacy_model(model):
         raise UnsupportedModelError(
-            f"The SavedModel {str(kind.path)!r} holds no Keras model. `tfs.export_tflite(folder, ...)` converts "
-            "it directly."
+            f"The SavedModel {str(kind.path)!r} holds Keras objects but no Keras model. "
+            "`tfs.export_tflite(folder, ...)` converts it directly."
         )
     return _port(model, custom_objects)
 
@@ -148,22 +146,29 @@ def _port(model, custom_objects):
     return new
 
 
-def _raise_if_final(kind: FileKind, error: Exception) -> None:
-    """Raises the errors that no other way of reading could avoid, in words that help."""
-    text = str(error)
-    if "safe_mode" in text or "unsafe" in text.lower():
-        raise ValueError(
-            f"{str(kind.path)!r} contains a Lambda layer saved as Python bytecode, which could run any code on "
-            "this machine. If you trust where the file comes from, pass safe_mode=False."
-        ) from error
+def _is_refused_code(error: Exception) -> bool:
+    return "safe_mode" in str(error) or "unsafe" in str(error).lower()
+
+
+def _explained(kind: FileKind, error: Exception) -> ValueError:
+    """The error of a reader in words that say what the file is and what to do."""
+    if _is_refused_code(error):
+        return ValueError(
+            f"{str(kind.path)!r} contains a Lambda layer or function saved as Python bytecode, which could "
+            "run any code on this machine. If you trust where the file comes from, pass safe_mode=False."
+        )
     for pattern in _UNKNOWN_CLASS:
-        found = re.search(pattern, text)
+        found = re.search(pattern, str(error))
         if found:
             name = found["name"]
-            raise ValueError(
-                f"{str(kind.path)!r} uses {name!r}, which Keras does not know. Pass "
-                f"custom_objects={{{name!r}: {name.split('>')[-1]}}} with your class or function of that name."
-            ) from error
+            return ValueError(
+                f"{str(kind.path)!r} uses {name!r}, which Keras does not know. Pass your class or function "
+                f"of that name: custom_objects={{{name!r}: {name.split('>')[-1]}}}."
+            )
+    return ValueError(
+        f"{str(kind.path)!r} could not be read as a Keras model: {error} If it was copied or downloaded, check "
+        "that it is complete; else save the model again as `.keras`."
+    )
 
 
 @contextlib.contextmanager

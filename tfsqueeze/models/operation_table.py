@@ -93,6 +93,10 @@ def _cast(x, dtype):
     return ops.cast(x, tf.dtypes.as_dtype(dtype).name)
 
 
+def _einsum(equation, inputs):
+    return ops.einsum(equation, *inputs)
+
+
 def _identity(input):
     return input
 
@@ -194,6 +198,7 @@ _ADAPTED = {
     "tile": _tile,
     "pad": _pad,
     "cast": _cast,
+    "einsum": _einsum,
     "identity": _identity,
     "linalg.matmul": _matmul,
     "nn.bias_add": _bias_add,

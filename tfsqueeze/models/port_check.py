@@ -29,7 +29,7 @@ def check_port(old, new, port: Port, *, seed: int = 0) -> None:
     if inputs is None:
         return
     tolerance = max(_TOLERANCE.get(layer.compute_dtype, 1e-5) for layer in [old, *old.layers])
-    expected, received = (_flat(model(inputs, training=False)) for model in (old, new))
+    expected, received = (_flat(_run(model, inputs)) for model in (old, new))
     if all(map(lambda a, b: difference(a, b) <= tolerance, expected, received)):
         return
     layer, worst = _first_difference(old, new, port, inputs, tolerance)
@@ -69,11 +69,25 @@ def _runnable_inputs(old, seed):
             inputs = tf.nest.map_structure(lambda t: _random(rng, t, size, whole), structure)  # noqa: B023
             inputs = inputs[0] if isinstance(inputs, (list, tuple)) and len(inputs) == 1 else inputs
             try:
-                old(inputs, training=False)
+                _run(old, inputs)
             except Exception:
                 continue
             return inputs
     return None
+
+
+def _run(model, inputs):
+    """Runs a model from zero states, and leaves it so."""
+    _reset_states(model)
+    outputs = model(inputs, training=False)
+    _reset_states(model)
+    return outputs
+
+
+def _reset_states(model) -> None:
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False) and hasattr(layer, "cell"):
+            getattr(layer, "reset_states", getattr(layer, "reset_state", None))()
 
 
 def _random(rng, tensor, size, whole):
@@ -102,8 +116,8 @@ def _first_difference(old, new, port, inputs, tolerance):
 
     worst = 0.0
     for layer, before, after in port.tensors:
-        expected = tf_keras.Model(old.inputs, before)(inputs, training=False)
-        received = keras.Model(new.inputs, after)(inputs, training=False)
+        expected = _run(tf_keras.Model(old.inputs, before), inputs)
+        received = _run(keras.Model(new.inputs, after), inputs)
         worst = difference(*_flat([expected, received]))
         if worst > tolerance:
             return layer.name, worst

@@ -1,9 +1,12 @@
 """Carries the compile settings of a Keras 2 model over to its port, where Keras 3 has them too."""
 
+import functools
 import inspect
 from collections.abc import Mapping
 
 import keras
+
+_SETTINGS = ("loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly", "steps_per_execution")
 
 
 def copy_compile_settings(old, new: keras.Model, custom_objects: Mapping) -> None:
@@ -16,46 +19,46 @@ def copy_compile_settings(old, new: keras.Model, custom_objects: Mapping) -> Non
         new: its port.
         custom_objects: losses, metrics and optimizers of the user's own, by name.
     """
-    config = old.get_compile_config() if getattr(old, "optimizer", None) is not None else None
-    if not config:
+    if getattr(old, "optimizer", None) is None:
         return
     try:
+        config = old.get_compile_config()
         with keras.saving.custom_object_scope(dict(custom_objects)):
-            new.compile(
-                optimizer=_optimizer(config["optimizer"]),
-                **{
-                    name: _deserialize(config[name])
-                    for name in ("loss", "loss_weights", "metrics", "weighted_metrics")
-                    if config.get(name) is not None
-                },
-                **{name: config[name] for name in ("run_eagerly", "steps_per_execution") if config.get(name)},
-            )
+            settings = {name: _revived(config[name]) for name in _SETTINGS if config.get(name) is not None}
+            new.compile(optimizer=_optimizer(config["optimizer"]), **settings)
     except Exception:
         new.compiled = False
 
 
 def _optimizer(config):
-    if not isinstance(config, Mapping):
-        return config
-    name, settings = config["class_name"].removeprefix("Custom>"), config["config"]
-    if name == "LossScaleOptimizer":
-        return _optimizer(settings["inner_optimizer"])
-    kind = getattr(keras.optimizers, name)
-    known = set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
-    kept = {key: _deserialize(value) for key, value in settings.items() if key in known and value is not None}
-    kept.pop("loss_scale_factor", None)
-    return kind(**kept)
+    """Keras 3 scales losses by itself where layers compute in float16."""
+    if isinstance(config, Mapping) and config["class_name"] == "LossScaleOptimizer":
+        return _optimizer(config["config"]["inner_optimizer"])
+    return _revived(config)
 
 
-def _deserialize(value):
-    """Nested Keras objects; strings, functions by name, and numbers stay what they are."""
+def _revived(value):
+    """Nested Keras objects from their configs; names, numbers and functions stay what they are."""
     if isinstance(value, (list, tuple)):
-        return [_deserialize(item) for item in value]
+        return [_revived(item) for item in value]
     if not isinstance(value, Mapping):
         return value
     if "class_name" not in value:
-        return {key: _deserialize(item) for key, item in value.items()}
-    config = value.get("config")
-    if isinstance(config, Mapping) and config.get("reduction") == "auto":
-        value = {**value, "config": {**config, "reduction": "sum_over_batch_size"}}
-    return keras.saving.deserialize_keras_object(value)
+        return {key: _revived(item) for key, item in value.items()}
+    kind = _keras_class(value)
+    if kind is None:
+        return keras.saving.deserialize_keras_object(value)
+    known = inspect.signature(kind.__init__).parameters
+    config = {key: _revived(item) for key, item in value["config"].items() if key in known}
+    if config.get("reduction") == "auto":
+        config["reduction"] = "sum_over_batch_size"
+    return kind(**{key: item for key, item in config.items() if item is not None})
+
+
+def _keras_class(value) -> type | None:
+    """The Keras 3 class of the same public name, such as `keras.optimizers.schedules.CosineDecay`."""
+    package, *parts = (value.get("module") or "").split(".")
+    if package != "keras" or value.get("registered_name"):
+        return None
+    kind = functools.reduce(getattr, [*parts, value["class_name"]], keras)
+    return kind if inspect.isclass(kind) else None

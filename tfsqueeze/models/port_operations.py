@@ -1,6 +1,7 @@
 """One TensorFlow call in a Keras 2 graph (`TFOpLambda`) -> `keras.ops`, or a TensorFlowOperation layer."""
 
 import inspect
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -31,14 +32,47 @@ def port_operation(layer, args: tuple, kwargs: dict):
     check_symbol(symbol)
     arguments = _bound_arguments(layer.function, args, kwargs)
     if symbol in _SLICING:
-        key = _slice_key(arguments["slice_spec"])
-        if not _contains_tensor(key):
-            return arguments["tensor"][key]
-        arguments["slice_spec"] = list(key) if isinstance(key, tuple) else key
+        arguments["slice_spec"] = _slice_key(arguments["slice_spec"])
+    outputs = _call(layer, symbol, arguments)
+    _name_operations(outputs, list(_graph_tensors(arguments)), layer.name.replace("/", "_"))
+    return outputs
+
+
+def _call(layer, symbol, arguments):
+    if symbol in _SLICING and len(list(_graph_tensors(arguments))) == 1:
+        return arguments["tensor"][arguments["slice_spec"]]
     operation = keras_operation(symbol.removeprefix("compat.v1."), set(arguments))
-    if operation is None or _has_computed_sizes(arguments):
+    if operation is None or _has_computed_sizes(arguments) or _mixes_constants(arguments):
         return _tensorflow_operation(layer, symbol, arguments)
     return operation(**{name: _as_constant(value) for name, value in arguments.items()})
+
+
+def _name_operations(outputs, inputs, name) -> None:
+    """Names the new operations after the old layer, so that names stay and never clash with layers' names."""
+    known, waiting, count = {id(tensor) for tensor in inputs}, list(_graph_tensors(outputs)), 0
+    while waiting:
+        tensor = waiting.pop(0)
+        if id(tensor) in known:
+            continue
+        known.add(id(tensor))
+        operation = tensor._keras_history.operation
+        if not isinstance(operation, keras.layers.Layer):
+            operation.name = name if count == 0 else f"{name}_part{count}"
+            count += 1
+            waiting += keras.tree.flatten(operation.input)
+
+
+def _graph_tensors(value) -> Iterator:
+    """Every Keras 3 tensor in a nested structure, also those that bound a slice."""
+    if isinstance(value, keras.KerasTensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _graph_tensors(list(value.values()))
+    elif isinstance(value, slice):
+        yield from _graph_tensors([value.start, value.stop, value.step])
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _graph_tensors(item)
 
 
 def _bound_arguments(function, args, kwargs) -> dict:
@@ -78,18 +112,21 @@ def _slice_key(spec):
     return int(spec) if isinstance(spec, np.integer) else spec
 
 
-def _contains_tensor(key) -> bool:
-    parts = [key] if not isinstance(key, tuple) else list(key)
-    parts += [
-        bound for part in parts if isinstance(part, slice) for bound in (part.start, part.stop, part.step)
-    ]
-    return any(isinstance(part, keras.KerasTensor) or tf.is_tensor(part) for part in parts)
-
-
 def _has_computed_sizes(arguments) -> bool:
     """Whether a shape or a repeat count is itself computed in the graph, which `keras.ops` cannot take."""
-    sizes = keras.tree.flatten([arguments.get("shape"), arguments.get("multiples"), arguments.get("axis")])
-    return any(isinstance(size, keras.KerasTensor) for size in sizes)
+    sizes = [arguments.get(name) for name in ("shape", "multiples", "axis", "perm", "paddings")]
+    return any(True for _ in _graph_tensors(sizes))
+
+
+def _mixes_constants(arguments) -> bool:
+    """Whether a list of values to join holds constants among its tensors."""
+    values = arguments.get("values", ())
+    kinds = (
+        {isinstance(value, keras.KerasTensor) for value in values}
+        if isinstance(values, (list, tuple))
+        else ()
+    )
+    return False in kinds
 
 
 def _as_constant(value):

@@ -5,6 +5,8 @@ import numpy as np
 
 from tfsqueeze.core.checks import UnsupportedModelError
 
+_STATE_IN_CONFIG = ("StringLookup", "IntegerLookup", "TextVectorization", "Discretization")
+
 
 def copy_weights(old, twin) -> None:
     """Copies every weight of a built layer, also of the layers it wraps.
@@ -16,6 +18,8 @@ def copy_weights(old, twin) -> None:
     Raises:
         UnsupportedModelError: if the two have weights of different number or shape; names the layer.
     """
+    if type(old).__name__ in _STATE_IN_CONFIG:
+        return
     inner_old, inner_twins = _wrapped(old), _wrapped(twin)
     for inner, inner_twin in zip(inner_old, inner_twins, strict=True):
         if not isinstance(inner_twin, keras.Model):
@@ -37,6 +41,7 @@ def _own(weights, inner_layers) -> list:
 
 
 def _assign(old, sources, targets, twin) -> None:
+    sources = _in_order_of(targets, sources)
     found, wanted = ([tuple(weight.shape) for weight in weights] for weights in (sources, targets))
     if found != wanted:
         raise UnsupportedModelError(
@@ -45,3 +50,18 @@ def _assign(old, sources, targets, twin) -> None:
         )
     for source, target in zip(sources, targets, strict=True):
         target.assign(np.asarray(source))
+
+
+def _in_order_of(targets, sources) -> list:
+    """Sources sorted by name where both sides use the same names, as an attention layer's parts do.
+
+    Freezing a part, or clustering it, changes the order in which Keras 2 lists the weights.
+    """
+    by_name = {_last_names(weight.name): weight for weight in sources}
+    names = [_last_names(weight.path) for weight in targets]
+    same = len(by_name) == len(sources) == len(targets) and set(by_name) == set(names)
+    return [by_name[name] for name in names] if same else sources
+
+
+def _last_names(path: str) -> tuple[str, ...]:
+    return tuple(path.split(":")[0].split("/")[-2:])
