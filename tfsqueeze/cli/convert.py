@@ -142,7 +142,5 @@ def _compare(original, source, path, examples, metric):
     from tfsqueeze.reporting import compare
     from tfsqueeze.reporting.subjects import KerasSubject
 
-    subjects = (
-        {Path(source).name: KerasSubject(original, Path(source))} if isinstance(original, keras.Model) else {}
-    )
-    return compare({**subjects, Path(path).name: path}, data=examples, metric=metric)
+    subjects = {"keras": KerasSubject(original, Path(source))} if isinstance(original, keras.Model) else {}
+    return compare({**subjects, "tflite": path}, data=examples, metric=metric)

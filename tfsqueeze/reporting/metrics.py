@@ -110,7 +110,7 @@ def default_metric(model: keras.Model) -> Metric | dict[str, Metric]:
     configured = getattr(model, "_compile_metrics", None)
     wanted = getattr(configured, "_user_metrics", None)
     if wanted:
-        return _first(wanted, list(model.output_names))
+        return _first(wanted, list(getattr(model, "output_names", None) or []))
     return _of_loss(getattr(model, "loss", None))
 
 

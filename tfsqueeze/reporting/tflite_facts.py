@@ -2,12 +2,14 @@
 
 import gzip
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
 from tfsqueeze.reporting.facts import Facts, LayerFacts, OperatorCount
 from tfsqueeze.reporting.memory import Step, peak_bytes
 from tfsqueeze.reporting.tflite_macs import operator_macs
+from tfsqueeze.reporting.tflite_shapes import for_one_example, keeps_examples_apart
 from tfsqueeze.tflite.structure import BITS, Operator, Subgraph, Tensor, TFLiteFile
 
 FLOAT_TYPES = ("FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64")
@@ -29,18 +31,21 @@ def tflite_facts(file: TFLiteFile) -> Facts:
         >>> print(facts.parameters, facts.macs)
     """
     notes: list[str] = []
-    layers, weight_bytes = _layers(file, notes)
-    macs = _total_macs(file, layers, notes)
+    stored, file = file, replace(file, subgraphs=tuple(map(for_one_example, file.subgraphs)))
+    shapes_known = _shapes_known(stored.main, file.main)
+    if not shapes_known:
+        notes.append("MACs and activation memory are unknown: the file has free axes besides the batch.")
+    layers, weight_bytes = _layers(file, shapes_known, notes)
     return Facts(
         kind="TFLite file",
         parameters=sum(layer.parameters for layer in layers),
         nonzero=sum(layer.nonzero for layer in layers),
-        macs=macs,
+        macs=None if any(layer.macs is None for layer in layers) else sum(layer.macs for layer in layers),
         weight_bytes=weight_bytes,
         file_bytes=len(file.content),
         gzip_bytes=len(gzip.compress(file.content, 6)),
         size_of="the .tflite file",
-        activation_bytes=activation_bytes(file, notes),
+        activation_bytes=_activation_bytes(file.main) if shapes_known else None,
         layers=layers,
         operators=operator_counts(file),
         select_tf_ops=sorted(
@@ -90,20 +95,16 @@ def operator_counts(file: TFLiteFile) -> list[OperatorCount]:
     return [OperatorCount(*key, count=count) for key, count in ordered]
 
 
-def activation_bytes(file: TFLiteFile, notes: list[str]) -> int | None:
-    """Peak of live activations of the main graph; None if a size is only known at run time."""
-    graph = file.main
-    if _has_free_axes(graph):
-        notes.append("Activation memory and MACs are unknown: the file has free axes besides the batch.")
-        return None
+def _activation_bytes(graph: Subgraph) -> int:
     sizes = {index: tensor.nbytes for index, tensor in enumerate(graph.tensors) if not tensor.is_constant}
     steps = [Step(operator.inputs, operator.outputs) for operator in graph.operators]
     return peak_bytes(steps, sizes, graph.inputs, graph.outputs)
 
 
-def _layers(file: TFLiteFile, notes: list[str]) -> tuple[list[LayerFacts], int]:
+def _layers(file: TFLiteFile, shapes_known: bool, notes: list[str]) -> tuple[list[LayerFacts], int]:
     """Facts per operator that has weights or MACs, and the bytes of all weights."""
     layers, seen, weight_bytes = [], set(), 0
+    batch_size = _batch_size(file.main)
     for graph in file.subgraphs:
         producers = {index: op for op in graph.operators for index in op.outputs}
         for operator in graph.operators:
@@ -111,9 +112,13 @@ def _layers(file: TFLiteFile, notes: list[str]) -> tuple[list[LayerFacts], int]:
                 continue
             weights = [tensor for tensor in _weights(operator, graph, producers) if _is_new(tensor, seen)]
             weight_bytes += sum(tensor.content.nbytes for tensor in weights)
-            macs = operator_macs(operator, graph.tensors)
-            if weights or macs:
-                layers.append(_layer_facts(operator, graph, weights, macs, notes))
+            macs = operator_macs(operator, graph.tensors) // batch_size
+            if not (weights or macs):
+                continue
+            if macs and graph is not file.main:
+                notes.append(f"MACs are unknown: {operator.name} runs in a loop or branch ({graph.name}).")
+            is_known = shapes_known and (graph is file.main or not macs)
+            layers.append(_layer_facts(operator, graph, weights, macs if is_known else None, notes))
     return layers, weight_bytes
 
 
@@ -178,20 +183,10 @@ def _weight_type(operator: Operator, graph: Subgraph) -> str:
 
 
 def _computes_float(operator: Operator, graph: Subgraph) -> bool:
-    if operator.name in ("QUANTIZE", "DEQUANTIZE"):
+    if operator.name in ("QUANTIZE", "DEQUANTIZE") or not operator.outputs:
         return False
     touched = [graph.tensors[index] for index in (*operator.inputs, *operator.outputs) if index >= 0]
     return any(tensor.dtype in FLOAT_TYPES for tensor in touched if not tensor.is_constant)
-
-
-def _total_macs(file: TFLiteFile, layers, notes) -> int | None:
-    if _has_free_axes(file.main):
-        return None
-    inner = sum(operator_macs(op, graph.tensors) for graph in file.subgraphs[1:] for op in graph.operators)
-    if inner:
-        notes.append("MACs are unknown: the file has loops or branches whose number of runs is not fixed.")
-        return None
-    return sum(layer.macs or 0 for layer in layers) // _batch_size(file.main)
 
 
 def _batch_size(graph: Subgraph) -> int:
@@ -200,5 +195,9 @@ def _batch_size(graph: Subgraph) -> int:
     return max(leading.pop(), 1) if len(leading) == 1 else 1
 
 
-def _has_free_axes(graph: Subgraph) -> bool:
-    return any(-1 in graph.tensors[index].shape[1:] for index in (*graph.inputs, *graph.outputs))
+def _shapes_known(stored: Subgraph, resolved: Subgraph) -> bool:
+    """Whether the batch is the only free axis, and could be followed from the inputs to the outputs."""
+    ports = [stored.tensors[index].shape for index in (*stored.inputs, *stored.outputs)]
+    if any(-1 in shape[1:] for shape in ports):
+        return False
+    return not any(-1 in shape for shape in ports) or keeps_examples_apart(resolved)

@@ -7,7 +7,7 @@ from tfsqueeze.tflite.structure import Operator, Tensor
 
 
 def operator_macs(operator: Operator, tensors: Sequence[Tensor]) -> int:
-    """Multiply-accumulates of one operator, a free axis counted as 1; 0 for one without a kernel.
+    """Multiply-accumulates of one operator; 0 for one without a kernel.
 
     The kernel layouts are those of the TFLite builtin operators: CONV_2D (out, h, w, in / groups),
     DEPTHWISE_CONV_2D (1, h, w, out), TRANSPOSE_CONV (out, h, w, in), FULLY_CONNECTED (out, in),
@@ -15,13 +15,14 @@ def operator_macs(operator: Operator, tensors: Sequence[Tensor]) -> int:
 
     Args:
         operator: the operator.
-        tensors: the tensors of its subgraph.
+        tensors: the tensors of its subgraph, with known shapes (`tflite_shapes.for_one_example`).
 
     Example:
-        >>> sum(operator_macs(operator, file.main.tensors) for operator in file.main.operators)
+        >>> graph = for_one_example(file.main)
+        >>> sum(operator_macs(operator, graph.tensors) for operator in graph.operators)
     """
-    inputs = [_shape(tensors[index]) if index >= 0 else None for index in operator.inputs]
-    output = _shape(tensors[operator.outputs[0]]) if operator.outputs else ()
+    inputs = [tensors[index].shape if index >= 0 else None for index in operator.inputs]
+    output = tensors[operator.outputs[0]].shape if operator.outputs else ()
     if operator.name in _RECURRENT:
         return math.prod(output[:-1]) * _matrix_entries(operator, tensors)
     count = _COUNTS.get(operator.name)
@@ -64,7 +65,3 @@ _COUNTS = {
     "BATCH_MATMUL": _batch_matmul,
 }
 _RECURRENT = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN")
-
-
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(1 if size == -1 else size for size in tensor.shape)
