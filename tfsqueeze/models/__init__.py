@@ -1,4 +1,4 @@
-"""Loading what users really have: Keras 3 and Keras 2 files, SavedModel folders, tf_keras and tfmot models."""
+"""Loading what users really have: Keras 2 and 3 files, SavedModel folders, tf_keras and tfmot models."""
 
 from tfsqueeze.models.load import load_model
 

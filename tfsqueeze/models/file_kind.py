@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _LEGACY_METADATA = b"_tf_keras_"
@@ -18,10 +20,10 @@ _OTHER_FORMATS = {
     ".pth": "a PyTorch file. Export the network from PyTorch with litert-torch, or rebuild it in Keras",
     ".safetensors": "a safetensors file, which holds only weights. Build the model and set them on it",
     ".pkl": "a pickle, which may run any code when opened. Save the model with `model.save('model.keras')`",
-    ".npz": "a NumPy archive. Build the model and set its weights with `model.set_weights(...)`",
+    ".npz": "a NumPy archive. Build the model and set its weights with `model.set_weights`",
     ".pb": "a frozen TensorFlow graph, without any layers in it. Pass the folder of a SavedModel instead",
-    ".json": "a JSON file. Load an architecture with `keras.models.model_from_json` and pass its weights file "
-    "with `architecture=`",
+    ".json": "a JSON file. Build the model with `keras.models.model_from_json` and pass the weights file with "
+    "`architecture=model`",
     ".mlmodel": "a Core ML model. Convert from the Keras model it was made from",
 }
 
@@ -77,9 +79,15 @@ def file_kind(path: str | os.PathLike) -> FileKind:
 def damaged(path: Path, kind: str, reason) -> ValueError:
     """The error for a file that is of a known kind but cannot be read to its end."""
     return ValueError(
-        f"The {kind} {str(path)!r} ({path.stat().st_size} bytes) is damaged or cut short, and cannot be read: "
-        f"{reason}. Copy it again or save the model again."
+        f"The {kind} {str(path)!r} ({path.stat().st_size} bytes) is damaged or cut short, and cannot be "
+        f"read: {reason}. Copy it again or save the model again."
     )
+
+
+def brief(error: Exception) -> str:
+    """The message of an error on one line and without the arrays that Keras puts in it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _folder_kind(path: Path) -> FileKind:
@@ -91,13 +99,11 @@ def _folder_kind(path: Path) -> FileKind:
     if {"config.json", "model.weights.h5"} <= names:
         return FileKind("keras", path, (path / "config.json").read_bytes())
     checkpoints = sorted(name.removesuffix(".index") for name in names if name.endswith(".index"))
-    if checkpoints:
-        return FileKind("checkpoint", path / checkpoints[-1])
     models = sorted(name for name in names if name.endswith((".keras", ".h5", ".hdf5", ".tflite")))
-    hint = f"It contains {', '.join(map(repr, models[:5]))}: pass one of these." if models else ""
-    raise ValueError(
-        f"The folder {str(path)!r} is no model: it has no saved_model.pb. {hint or 'Found: ' + _listed(names)}"
-    )
+    if checkpoints and not models:
+        return FileKind("checkpoint", path / checkpoints[-1])
+    found = f"It contains {_listed(models)} Pass one of these." if models else f"Found: {_listed(names)}"
+    raise ValueError(f"The folder {str(path)!r} is no model: it has no saved_model.pb. {found}")
 
 
 def _listed(names) -> str:
@@ -106,18 +112,21 @@ def _listed(names) -> str:
 
 
 def _saved_model_kind(path: Path) -> FileKind:
-    metadata = path / "keras_metadata.pb"
-    graph = (path / "saved_model.pb").read_bytes()
-    if not graph:
-        raise ValueError(f"{str(path / 'saved_model.pb')!r} is empty (0 bytes). Save the model again.")
-    if not (path / "variables" / "variables.index").exists() and (path / "variables").exists():
+    graph, metadata = path / "saved_model.pb", path / "keras_metadata.pb"
+    content = graph.read_bytes()
+    try:
+        if not SavedModel.FromString(content).meta_graphs:
+            raise DecodeError("no graph in it")
+    except DecodeError as error:
+        raise damaged(graph, "SavedModel file", error) from error
+    config = metadata.read_bytes() if metadata.exists() else b""
+    if not config and _LEGACY_METADATA in content:
+        config = content
+    if config and not (path / "variables" / "variables.index").exists():
         raise ValueError(
             f"The SavedModel {str(path)!r} lacks variables/variables.index: it was not copied as a whole. "
             "Copy the folder again with everything in it."
         )
-    config = metadata.read_bytes() if metadata.exists() else b""
-    if not config and _LEGACY_METADATA in graph:
-        config = graph
     return FileKind("saved_model" if config else "graph", path, config)
 
 
@@ -153,15 +162,15 @@ def _hdf5_kind(path: Path) -> FileKind:
                 return FileKind("h5_weights", path)
     except Exception as error:
         raise damaged(path, "HDF5 file", error) from error
-    as_bytes = config.encode() if isinstance(config, str) else bytes(config)
-    return FileKind("h5", path, as_bytes, version.decode() if isinstance(version, bytes) else str(version))
+    config = config.encode() if isinstance(config, str) else bytes(config)
+    return FileKind("h5", path, config, version.decode() if isinstance(version, bytes) else str(version))
 
 
 def _other_kind(path: Path, head: bytes) -> FileKind:
     if head[4:8] == b"TFL3":
         raise ValueError(
-            f"{str(path)!r} is a TFLite file: it cannot be turned back into a Keras model. `tfs.report(...)` reads "
-            "such files; for anything else load the model it was made from."
+            f"{str(path)!r} is a TFLite file: it cannot be turned back into a Keras model. `tfs.report(...)` "
+            "reads such files; for anything else load the model it was made from."
         )
     if path.suffix == ".index" or ".data-00000-of-" in path.name:
         return FileKind("checkpoint", Path(str(path).split(".data-")[0].removesuffix(".index")))
@@ -178,8 +187,8 @@ def _other_kind(path: Path, head: bytes) -> FileKind:
             path, f"{path.suffix} file", f"it does not start as such a file does, but with {head[:8]!r}"
         )
     raise ValueError(
-        f"{str(path)!r} is no model that tfsqueeze knows (it starts with {head[:8]!r}). Expected a .keras or .h5 "
-        "file or a SavedModel folder."
+        f"{str(path)!r} is no model that tfsqueeze knows (it starts with {head[:8]!r}). Expected a .keras or "
+        ".h5 file or a SavedModel folder."
     )
 
 
@@ -189,7 +198,7 @@ def _similar_names(path: Path) -> str:
         return f"Neither is there a folder {str(folder)!r}."
     names = [item.name for item in folder.iterdir()]
     close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    close += [name for name in names if Path(name).stem == path.stem and name not in close][:3]
+    close += [name for name in names if Path(name).stem == path.stem and name not in close]
     if close:
         return f"Did you mean {' or '.join(repr(name) for name in close)}?"
     return f"The folder holds {_listed(names)}"

@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging as absl_logging
 
+from tfsqueeze.models.stand_in import with_stand_ins
+
 _TFMOT_CLASSES = (
     "PruneLowMagnitude",
     "ClusterWeights",
@@ -40,7 +42,7 @@ def read_with_tf_keras(path: Path, custom_objects: Mapping, *, safe_mode: bool, 
 
     Args:
         path: a `.keras` or `.h5` file or a SavedModel folder.
-        custom_objects: the user's Keras 2 classes and functions by name.
+        custom_objects: the user's classes and functions by name, of Keras 2 or 3.
         safe_mode: whether to refuse Lambda layers saved as Python bytecode.
         tfmot: whether tfmot's wrapper classes are needed.
 
@@ -53,7 +55,7 @@ def read_with_tf_keras(path: Path, custom_objects: Mapping, *, safe_mode: bool, 
     with contextlib.ExitStack() as scopes:
         if tfmot:
             _enter_tfmot_scopes(scopes)
-        scopes.enter_context(tf_keras.utils.custom_object_scope(dict(custom_objects)))
+        scopes.enter_context(tf_keras.utils.custom_object_scope(with_stand_ins(custom_objects)))
         scopes.enter_context(SafeModeScope(safe_mode))
         options = {"safe_mode": safe_mode} if path.suffix == ".keras" else {}
         try:

@@ -13,13 +13,15 @@ import keras
 
 from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.models import legacy
-from tfsqueeze.models.file_kind import FileKind, file_kind
+from tfsqueeze.models.file_kind import FileKind, brief, file_kind
 from tfsqueeze.models.weights_file import load_weights_into_copy
 
 _CHANGED_MEANING = (b"hard_sigmoid",)
+_LAMBDA_BYTECODE = b'"function_type": "lambda"'
 _UNKNOWN_CLASS = (
     r"Unknown (?:layer|object|loss function|metric function|activation function|regularizer|constraint|"
     r"initializer|optimizer|layer class)?:? ?'?\"?(?P<name>[A-Za-z_][\w>.]*)'?\"?",
+    r"Cannot deserialize object of type `(?P<name>[A-Za-z_][\w>.]*)`",
     r"Could not (?:locate|find) (?:class|function|object) '?(?P<name>[A-Za-z_][\w>.]*)'?",
 )
 
@@ -108,15 +110,22 @@ def _needs_keras_2(kind: FileKind) -> bool:
 def _read_with_keras_3(kind, custom_objects, safe_mode):
     suffix = {"keras": ".keras", "h5": ".h5"}[kind.name]
     with named(kind.path, suffix) as path:
-        settings = {"custom_objects": custom_objects, "safe_mode": safe_mode}
+        settings = {"custom_objects": {**_short_names(), **custom_objects}, "safe_mode": safe_mode}
         try:
             return keras.models.load_model(path, **settings)
         except Exception:
             return keras.models.load_model(path, compile=False, **settings)
 
 
+def _short_names() -> dict:
+    """Losses by the short names that `compile` takes: Keras writes these to `.h5` and cannot read them."""
+    return {name: keras.losses.get(name) for name in ("mse", "mae", "mape", "msle", "kld")}
+
+
 def _read_and_port(kind, custom_objects, safe_mode):
     suffix = {"keras": ".keras", "h5": ".h5", "saved_model": ""}[kind.name]
+    if safe_mode and _LAMBDA_BYTECODE in kind.config:
+        raise _refused_code(kind)
     tfmot = legacy.mentions_tfmot(kind.config)
     try:
         with named(kind.path, suffix) as path:
@@ -150,13 +159,17 @@ def _is_refused_code(error: Exception) -> bool:
     return "safe_mode" in str(error) or "unsafe" in str(error).lower()
 
 
+def _refused_code(kind: FileKind) -> ValueError:
+    return ValueError(
+        f"{str(kind.path)!r} contains a Lambda layer or function saved as Python bytecode, which could run "
+        "any code on this machine. If you trust where the file comes from, pass safe_mode=False."
+    )
+
+
 def _explained(kind: FileKind, error: Exception) -> ValueError:
     """The error of a reader in words that say what the file is and what to do."""
     if _is_refused_code(error):
-        return ValueError(
-            f"{str(kind.path)!r} contains a Lambda layer or function saved as Python bytecode, which could "
-            "run any code on this machine. If you trust where the file comes from, pass safe_mode=False."
-        )
+        return _refused_code(kind)
     for pattern in _UNKNOWN_CLASS:
         found = re.search(pattern, str(error))
         if found:
@@ -166,8 +179,8 @@ def _explained(kind: FileKind, error: Exception) -> ValueError:
                 f"of that name: custom_objects={{{name!r}: {name.split('>')[-1]}}}."
             )
     return ValueError(
-        f"{str(kind.path)!r} could not be read as a Keras model: {error} If it was copied or downloaded, check "
-        "that it is complete; else save the model again as `.keras`."
+        f"{str(kind.path)!r} could not be read as a Keras model: {brief(error)} If it was copied or downloaded, "
+        "check that it is complete; else save the model again as `.keras`."
     )
 
 

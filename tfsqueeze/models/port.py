@@ -11,6 +11,7 @@ from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.models.port_layers import layer_name, make_twin
 from tfsqueeze.models.port_operations import port_operation
 from tfsqueeze.models.port_weights import copy_weights
+from tfsqueeze.models.stand_in import is_stand_in
 from tfsqueeze.models.strip_tfmot import is_wrapped, strip
 
 _OPERATIONS = ("TFOpLambda", "SlicingOpLambda")
@@ -73,12 +74,12 @@ def _check_graph(old) -> None:
         return
     if _is_sequential(old):
         raise UnsupportedModelError(
-            f"The tf_keras model {old.name!r} was never built, so that it has no weights yet. Call it once on "
-            "data, or call `model.build(input_shape)`."
+            f"The tf_keras model {old.name!r} was never built, so that it has no weights yet. Call it once "
+            "on data, or call `model.build(input_shape)`."
         )
     raise UnsupportedModelError(
-        f"The tf_keras model {old.name!r} is a subclassed {type(old).__name__}: it has no graph of layers that "
-        "could be ported to Keras 3. Save it with `model.export(folder)`; "
+        f"The tf_keras model {old.name!r} is a subclassed {type(old).__name__}: it has no graph of layers "
+        "that could be ported to Keras 3. Save it with `model.export(folder)`; "
         "`tfs.export_tflite(folder, ...)` converts such a folder directly."
     )
 
@@ -112,7 +113,7 @@ def _sequential_input(old):
 def _input(tensor, name):
     if isinstance(getattr(tensor, "type_spec", None), tf.RaggedTensorSpec):
         raise UnsupportedModelError(
-            f"Input {name!r} is ragged, which Keras 3 models cannot take. Pad it to a dense tensor and mask it."
+            f"Input {name!r} is ragged, which Keras 3 models cannot take. Pad it to a dense tensor."
         )
     sparse = isinstance(getattr(tensor, "type_spec", None), tf.SparseTensorSpec)
     shape, dtype = tuple(tensor.shape), tf.dtypes.as_dtype(tensor.dtype).name
@@ -206,9 +207,12 @@ def _make_layer(layer, port):
         return _port_graph(layer, port)
     if type(layer).__name__ in _UNKNOWN_OPERATIONS:
         raise UnsupportedModelError(
-            f"Layer {layer.name!r} ({type(layer).__name__}) works on a TensorFlow object that Keras 3 graphs do "
-            "not have. Rebuild that part of the model with dense tensors and plain layers."
+            f"Layer {layer.name!r} ({type(layer).__name__}) works on a TensorFlow object that Keras 3 graphs "
+            "do not have. Rebuild that part of the model with dense tensors and plain layers."
         )
-    twin = make_twin(layer, lambda inner: _port_layer(inner, port), port.custom_objects)
+    if is_stand_in(layer):
+        twin = type(layer).make_twin(layer)
+    else:
+        twin = make_twin(layer, lambda inner: _port_layer(inner, port), port.custom_objects)
     port.pairs.append((layer, twin))
     return twin

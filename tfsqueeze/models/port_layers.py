@@ -54,7 +54,7 @@ def twin_class(old, custom_objects: Mapping) -> type:
     for candidate in (custom_objects.get(name), keras.saving.get_registered_object(name)):
         if inspect.isclass(candidate) and issubclass(candidate, keras.layers.Layer):
             return candidate
-    if type(old).__module__.startswith(("tf_keras.", "keras.")):
+    if type(old).__module__.startswith(("tf_keras.", "keras.")) and not _is_revived(old):
         twin = getattr(keras.layers, _RENAMED_CLASSES.get(name, name), None) or _same_module_class(type(old))
         if twin is not None:
             return twin
@@ -69,8 +69,13 @@ def twin_class(old, custom_objects: Mapping) -> type:
     )
 
 
+def _is_revived(old) -> bool:
+    """Whether a SavedModel held the traced functions of a layer whose class is not at hand."""
+    return ".saved_model." in type(old).__module__
+
+
 def _same_module_class(kind: type) -> type | None:
-    """Layers that `keras.applications` define for themselves live at the same place in both Keras versions."""
+    """Layers that `keras.applications` define for themselves have the same place in both Keras versions."""
     try:
         module = importlib.import_module(kind.__module__.replace("tf_keras.", "keras.", 1))
     except ImportError:
@@ -111,6 +116,12 @@ def _config(old, kind, port) -> dict:
     if type(old).__name__ == "SyncBatchNormalization":
         config["synchronized"] = True
     return {key: value for key, value in config.items() if key in known}
+
+
+def known_config(kind: type, config: Mapping) -> dict:
+    """The part of a saved configuration that the constructor of a Keras 3 class knows."""
+    known = _parameters(kind)
+    return {key: _plain(value) for key, value in config.items() if key in known}
 
 
 def _parameters(kind: type) -> set[str]:

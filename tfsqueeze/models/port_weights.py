@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from tfsqueeze.core.checks import UnsupportedModelError
+from tfsqueeze.models.stand_in import is_stand_in
 
 _STATE_IN_CONFIG = ("StringLookup", "IntegerLookup", "TextVectorization", "Discretization")
 
@@ -20,6 +21,8 @@ def copy_weights(old, twin) -> None:
     """
     if type(old).__name__ in _STATE_IN_CONFIG:
         return
+    if is_stand_in(old):
+        return _assign(old, old._hidden["mirrors"], twin.weights, twin)
     inner_old, inner_twins = _wrapped(old), _wrapped(twin)
     for inner, inner_twin in zip(inner_old, inner_twins, strict=True):
         if not isinstance(inner_twin, keras.Model):

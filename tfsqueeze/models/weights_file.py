@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsqueeze.models.file_kind import FileKind
+from tfsqueeze.models.file_kind import FileKind, brief
 
 _CHECKPOINT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
 _NUMBERED_LAYER = "layer_with_weights-"
@@ -29,8 +29,8 @@ def load_weights_into_copy(kind: FileKind, architecture: keras.Model | None) -> 
     """
     if architecture is None:
         raise ValueError(
-            f"{str(kind.path)!r} holds only weights and not the model they belong to. Build the model in code "
-            "and pass it: load_model(path, architecture=model)."
+            f"{str(kind.path)!r} holds only weights and not the model they belong to. Build the model in "
+            "code and pass it: load_model(path, architecture=model)."
         )
     model = _copy(architecture)
     try:
@@ -40,7 +40,8 @@ def load_weights_into_copy(kind: FileKind, architecture: keras.Model | None) -> 
             _load_hdf5(kind.path, model)
     except Exception as error:
         raise ValueError(
-            f"The weights in {str(kind.path)!r} do not fit the architecture {architecture.name!r}: {error}"
+            f"The weights in {str(kind.path)!r} do not fit the architecture {architecture.name!r}: "
+            f"{brief(error)}"
         ) from error
     return model
 
