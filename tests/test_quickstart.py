@@ -32,4 +32,4 @@ def test_missing_scikit_learn_is_explained(monkeypatch):
 def test_digits_are_split_without_overlap():
     (train, train_labels), (test, test_labels) = quickstart.load_digits(3)
     assert len(train) == len(train_labels) == 1437 and len(test) == len(test_labels) == 360
-    assert train.shape[1:] == (8, 8, 1) and 0 <= train.min() and train.max() == 1
+    assert train.shape[1:] == (8, 8, 1) and train.min() >= 0 and train.max() == 1

@@ -68,7 +68,8 @@ def load_digits(seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.
         from sklearn.datasets import load_digits as load
     except ImportError as error:
         raise ImportError(
-            "The quickstart's digits come with scikit-learn. Install it with: pip install 'tfsqueeze[quickstart]'"
+            "The quickstart's digits come with scikit-learn. "
+            "Install it with: pip install 'tfsqueeze[quickstart]'"
         ) from error
     images, labels = load(return_X_y=True)
     images = (images / 16).astype("float32").reshape(-1, 8, 8, 1)
