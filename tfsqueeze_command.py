@@ -6,6 +6,7 @@ before it is imported.
 """
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -20,7 +21,11 @@ def main() -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    module.main()
+    try:
+        module.main()
+    finally:
+        # The work is done; that TensorFlow takes a moment to end must not turn Ctrl-C into a crash.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 import os
 import runpy
-import sys
 from pathlib import Path
 
 import click
 
-from tfsqueeze.cli.console import Commands
+from tfsqueeze.cli.console import Commands, interrupts_remembered
 from tfsqueeze.cli.convert import convert
 from tfsqueeze.cli.measure import compare, report
 from tfsqueeze.cli.quickstart import quickstart
@@ -43,4 +42,5 @@ def main(arguments: list[str] | None = None) -> None:
     """
     # Set before TensorFlow is imported, which reads it once; only ever in the process of the command.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.exit(cli.main(arguments, prog_name="tfsqueeze", standalone_mode=True))
+    with interrupts_remembered():
+        cli.main(arguments, prog_name="tfsqueeze")

@@ -4,8 +4,10 @@ import contextlib
 import json
 import math
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import click
 
 PIPED_WIDTH = 100
 INTERRUPTED = 130
+_interrupted = threading.Event()
 
 
 class Commands(click.Group):
@@ -57,13 +60,32 @@ def common_options(command):
 
 
 @contextlib.contextmanager
+def interrupts_remembered() -> Iterator[None]:
+    """Lets Ctrl-C end the command even where a library's callback swallows the exception it raises."""
+
+    def interrupt(signal_number, frame):
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _interrupted.clear()
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
     """Shows on stderr what is being done and for how long; other libraries' messages are kept away.
 
     Args:
         what: such as "Converting to int8".
     """
-    with _quiet() as stderr, _warnings_to(stderr):
+    with _quiet() as stderr, _warnings_to(stderr), _interruptible():
         if not stderr.isatty():
             print(f"{what} ...", file=stderr, flush=True)
             yield
@@ -104,6 +126,13 @@ def _finite(value):
     if isinstance(value, (list, tuple)):
         return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextlib.contextmanager
+def _interruptible():
+    yield
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 def _remember_debug(ctx, parameter, value):
