@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.core.data import Examples
 from tfsqueeze.export.quiet import quiet
+from tfsqueeze.export.simplify import fold_batch_reshapes
 from tfsqueeze.export.source import Source
 
 _INT16_ACTIVATIONS = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
@@ -90,7 +91,7 @@ class Converter:
             return
 
         def keeping(content, *args, **kwargs):
-            self.float_content = self.float_content or bytes(content)
+            self.float_content = self.float_content or fold_batch_reshapes(bytes(content))
             return quantize(content, *args, **kwargs)
 
         converter._quantize = keeping
@@ -98,7 +99,7 @@ class Converter:
     def _run(self, converter) -> bytes:
         with quiet() as chatter:
             try:
-                return bytes(converter.convert())
+                return fold_batch_reshapes(bytes(converter.convert()))
             except KeyboardInterrupt:
                 raise
             except Exception as error:

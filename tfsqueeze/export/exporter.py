@@ -1,8 +1,9 @@
 """Makes, measures, chooses and writes the file of one variant."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from tfsqueeze.tflite.runner import Runner
 from tfsqueeze.tflite.structure import TFLiteFile
 
 _PARITY_EXAMPLES = 32
+_CHOICE_EXAMPLES = 100
+_CHOSEN = ("int8", "int4")
 _RANDOM_EXAMPLES = 4
 _LEAST_SNR_DB = {None: 80, "float16": 40, "dynamic": 15, "int8": 15, "int16x8": 20, "int4": 8}
 _SAME_SNR_DB = 0.5
@@ -33,9 +36,15 @@ class Candidate:
     """A finished file, not yet written, and what was measured of it."""
 
     backend: str
+    how: str
     file: TFLiteFile
     parity: dict[str, OutputParity]
     float_ops: dict[str, int]
+    examples: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.backend}, {self.how}" if self.how else self.backend
 
     @property
     def snr_db(self) -> float:
@@ -92,40 +101,40 @@ class Exporter:
         candidates, failures = [], []
         for backend in _backends(self._backend, quantize, io_dtype):
             try:
-                content = self._convert(backend, quantize, io_dtype)
-                candidates.append(self._measure(backend, content))
+                for how, content in self._contents(backend, quantize, io_dtype):
+                    candidates.append(self._measure(backend, how, content, quantize))
             except ValueError as error:
                 failures.append(error)
         return candidates, failures
 
-    def _convert(self, backend: str, quantize, io_dtype: str) -> bytes:
-        if backend == "converter":
-            if quantize not in NEEDS_DATA:
-                return self._converter.convert(quantize, None, io_dtype)
-            if self._source.loops:
-                return convert_in_child(self._source, quantize, self._samples, io_dtype, self._select_ops)
-            return self._converter.convert(quantize, self._samples, io_dtype)
-        return litert.quantize_float_file(
-            self._converter.float(), quantize, self._samples, self._source.input_keys, io_dtype
-        )
+    def _contents(self, backend: str, quantize, io_dtype: str) -> Iterator[tuple[str, bytes]]:
+        if backend == litert.BACKEND:
+            keys = self._source.input_keys
+            yield from litert.quantized_files(
+                self._converter.float(), quantize, self._samples, keys, io_dtype
+            )
+        elif quantize not in NEEDS_DATA:
+            yield "", self._converter.convert(quantize, None, io_dtype)
+        elif self._source.loops:
+            yield "", convert_in_child(self._source, quantize, self._samples, io_dtype, self._select_ops)
+        else:
+            yield "", self._converter.convert(quantize, self._samples, io_dtype)
 
-    def _measure(self, backend: str, content: bytes) -> Candidate:
+    def _measure(self, backend: str, how: str, content: bytes, quantize) -> Candidate:
         file = read(finish(content, self._source.input_keys, self._source.output_keys))
-        parity = compare(file, self._examples.inputs, self._expected)
-        return Candidate(backend, file, parity, float_operators(file))
+        examples, expected = self._examples(_CHOICE_EXAMPLES if quantize in _CHOSEN else _PARITY_EXAMPLES)
+        parity = compare(file, examples.inputs, expected)
+        return Candidate(backend, how, file, parity, float_operators(file), len(examples))
 
-    @cached_property
-    def _examples(self) -> Examples:
-        """A few examples, spread over the data."""
+    @cache  # noqa: B019, an exporter lives as long as one export
+    def _examples(self, most: int) -> tuple[Examples, dict[str, np.ndarray]]:
+        """A few examples, spread over the data, and the model's outputs on them."""
         if self._samples is None:
-            return random_examples(self._source.specs, _RANDOM_EXAMPLES, seed=self._seed)
-        count = len(self._samples)
-        spread = np.unique(np.linspace(0, count - 1, min(count, _PARITY_EXAMPLES)).astype(int))
-        return self._samples[spread]
-
-    @cached_property
-    def _expected(self) -> dict[str, np.ndarray]:
-        return self._source.run(self._examples.inputs)
+            examples = random_examples(self._source.specs, _RANDOM_EXAMPLES, seed=self._seed)
+        else:
+            count = len(self._samples)
+            examples = self._samples[np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
+        return examples, self._source.run(examples.inputs)
 
     def _result(self, target, quantize, chosen: Candidate, candidates) -> ExportResult:
         file = chosen.file
@@ -139,12 +148,12 @@ class Exporter:
             outputs={port.name: port.dtype for port in runner_ports.outputs},
             batch_size=self._source.batch_size,
             parity=chosen.parity,
-            parity_examples=len(self._examples),
+            parity_examples=chosen.examples,
             parity_data="random input" if self._samples is None else "representative data",
             float_ops=chosen.float_ops,
             select_ops=select_operators(file),
             notes=list(self._source.notes),
-            candidates={c.backend: str(c) for c in candidates} if len(candidates) > 1 else {},
+            candidates={c.name: str(c) for c in candidates} if len(candidates) > 1 else {},
         )
 
     def _warn_if_poor(self, result: ExportResult, chosen: Candidate) -> None:
