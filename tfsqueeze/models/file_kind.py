@@ -22,7 +22,7 @@ _OTHER_FORMATS = {
     ".pkl": "a pickle, which may run any code when opened. Save the model with `model.save('model.keras')`",
     ".npz": "a NumPy archive. Build the model and set its weights with `model.set_weights`",
     ".pb": "a frozen TensorFlow graph, without any layers in it. Pass the folder of a SavedModel instead",
-    ".json": "a JSON file. Build the model with `keras.models.model_from_json` and pass the weights file with "
+    ".json": "a JSON file. Build the model with `keras.models.model_from_json`, pass the weights file with "
     "`architecture=model`",
     ".mlmodel": "a Core ML model. Convert from the Keras model it was made from",
 }
@@ -200,5 +200,5 @@ def _similar_names(path: Path) -> str:
     close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     close += [name for name in names if Path(name).stem == path.stem and name not in close]
     if close:
-        return f"Did you mean {' or '.join(repr(name) for name in close)}?"
+        return f"Did you mean {' or '.join(repr(name) for name in close[:3])}?"
     return f"The folder holds {_listed(names)}"

@@ -22,6 +22,7 @@ _UNKNOWN_CLASS = (
     r"Unknown (?:layer|object|loss function|metric function|activation function|regularizer|constraint|"
     r"initializer|optimizer|layer class)?:? ?'?\"?(?P<name>[A-Za-z_][\w>.]*)'?\"?",
     r"Cannot deserialize object of type `(?P<name>[A-Za-z_][\w>.]*)`",
+    r"Received: layer=(?P<name>[A-Za-z_][\w>.]*) of type <class 'str'>",
     r"Could not (?:locate|find) (?:class|function|object) '?(?P<name>[A-Za-z_][\w>.]*)'?",
 )
 
@@ -141,11 +142,12 @@ def _read_and_port(kind, custom_objects, safe_mode):
 
 
 def _port(model, custom_objects):
-    from tfsqueeze.models.port import Port, port_model
+    from tfsqueeze.models.port import Port, check_legacy_graph, port_model
     from tfsqueeze.models.port_check import check_port
     from tfsqueeze.models.port_compile import copy_compile_settings
     from tfsqueeze.models.strip_tfmot import changes_outputs
 
+    check_legacy_graph(model)
     port = Port(custom_objects)
     with legacy.unchanged(model):
         new = port_model(model, port)
@@ -179,8 +181,8 @@ def _explained(kind: FileKind, error: Exception) -> ValueError:
                 f"of that name: custom_objects={{{name!r}: {name.split('>')[-1]}}}."
             )
     return ValueError(
-        f"{str(kind.path)!r} could not be read as a Keras model: {brief(error)} If it was copied or downloaded, "
-        "check that it is complete; else save the model again as `.keras`."
+        f"{str(kind.path)!r} could not be read as a Keras model: {brief(error)} If it was copied or "
+        "downloaded, check that it is complete; else save the model again as `.keras`."
     )
 
 

@@ -59,7 +59,7 @@ def port_model(old, port: Port) -> keras.Model:
 
 
 def _port_graph(old, port, outermost=False):
-    _check_graph(old)
+    check_legacy_graph(old)
     if _is_plain_sequential(old):
         model = _port_sequential(old, port, outermost)
     else:
@@ -69,7 +69,8 @@ def _port_graph(old, port, outermost=False):
     return model
 
 
-def _check_graph(old) -> None:
+def check_legacy_graph(old) -> None:
+    """Raises UnsupportedModelError unless a `tf_keras` model is built and made of a graph of layers."""
     if hasattr(old, "_nodes_by_depth") or (_is_sequential(old) and old.built):
         return
     if _is_sequential(old):

@@ -30,7 +30,7 @@ def check_port(old, new, port: Port, *, seed: int = 0) -> None:
         return
     tolerance = max(_TOLERANCE.get(layer.compute_dtype, 1e-5) for layer in [old, *old.layers])
     expected, received = (_flat(_run(model, inputs)) for model in (old, new))
-    if all(map(lambda a, b: difference(a, b) <= tolerance, expected, received)):
+    if all(difference(a, b) <= tolerance for a, b in zip(expected, received, strict=True)):
         return
     layer, worst = _first_difference(old, new, port, inputs, tolerance)
     raise UnsupportedModelError(
@@ -52,7 +52,8 @@ def difference(expected: np.ndarray, received: np.ndarray) -> float:
     if not finite.any():
         return 0.0
     gaps = np.abs(expected[finite] - received[finite])
-    return float(gaps.max() / max(np.abs(expected[finite]).max(), 1e-6))
+    worst = float(gaps.max() / max(np.abs(expected[finite]).max(), 1e-6))
+    return worst if np.isfinite(worst) else np.inf
 
 
 def _runnable_inputs(old, seed):

@@ -1,5 +1,6 @@
 """Files that hold only weights: `.weights.h5`, Keras 2 HDF5 weights and TensorFlow checkpoints."""
 
+import functools
 import re
 from collections import defaultdict
 
@@ -103,13 +104,26 @@ def _assign_layers(stored, model):
 
 
 def _assign_variables(stored, layer):
-    """Matches variables by the last part of their names, and those of one name in order."""
+    """A key is the path of attributes to a variable; where that path changed, its last part still tells."""
+    waiting = list(layer.weights)
     by_name = defaultdict(list)
     for key in sorted(stored):
-        by_name[key.split("/")[-1].removeprefix("depthwise_")].append(stored[key])
-    for weight in layer.weights:
+        variable = _variable_at(layer, key)
+        if any(variable is weight for weight in waiting) and tuple(variable.shape) == stored[key].shape:
+            variable.assign(stored[key])
+            waiting = [weight for weight in waiting if weight is not variable]
+        else:
+            by_name[key.split("/")[-1].removeprefix("depthwise_")].append(stored[key])
+    for weight in waiting:
         values = by_name.get(weight.name.removeprefix("depthwise_"))
         if not values or values[0].shape != tuple(weight.shape):
             found = [np.shape(value) for value in values or []]
             raise ValueError(f"layer {layer.name!r} needs {weight.name} {tuple(weight.shape)}, found {found}")
         weight.assign(values.pop(0))
+
+
+def _variable_at(layer, key: str):
+    try:
+        return functools.reduce(getattr, key.split("/"), layer)
+    except AttributeError:
+        return None
