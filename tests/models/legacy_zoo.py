@@ -38,11 +38,11 @@ def save(model, folder, form: str) -> str:
 def randomize(model):
     """Gives every weight another value, so that biases and moving statistics count."""
     rng = np.random.default_rng(0)
+    learned = (layers.Normalization, layers.StringLookup, layers.TextVectorization)
     for layer in model._flatten_layers():
-        if not layer._self_tracked_trackables and not isinstance(layer, layers.Normalization):
+        if not layer._self_tracked_trackables and not isinstance(layer, learned):
             for weight in layer.weights:
-                if hasattr(weight, "assign"):
-                    weight.assign(rng.uniform(0.2, 1.0, weight.shape))
+                weight.assign(rng.uniform(0.2, 1.0, weight.shape))
     return model
 
 

@@ -19,8 +19,7 @@ from tfsqueeze.models.weights_file import load_weights_into_copy
 _CHANGED_MEANING = (b"hard_sigmoid",)
 _LAMBDA_BYTECODE = b'"function_type": "lambda"'
 _UNKNOWN_CLASS = (
-    r"Unknown (?:layer|object|loss function|metric function|activation function|regularizer|constraint|"
-    r"initializer|optimizer|layer class)?:? ?'?\"?(?P<name>[A-Za-z_][\w>.]*)'?\"?",
+    r"Unknown [a-z ]+: ['\"]?(?P<name>[A-Za-z_][\w>.]*)",
     r"Cannot deserialize object of type `(?P<name>[A-Za-z_][\w>.]*)`",
     r"Received: layer=(?P<name>[A-Za-z_][\w>.]*) of type <class 'str'>",
     r"Could not (?:locate|find) (?:class|function|object) '?(?P<name>[A-Za-z_][\w>.]*)'?",
