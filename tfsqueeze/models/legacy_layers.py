@@ -10,26 +10,16 @@ import tensorflow as tf
 from keras import ops
 from tensorflow.python.util.tf_export import get_symbol_from_name
 
-_ALLOWED_MODULES = (
-    "math",
-    "nn",
-    "linalg",
-    "image",
-    "signal",
-    "strings",
-    "bitwise",
-    "sets",
-    "sparse",
-    "dtypes",
-)
+_ALLOWED_MODULES = ("math", "nn", "linalg", "image", "signal", "strings", "bitwise", "sets", "sparse")
 _ALLOWED_NAMES = frozenset(
     """
-    argsort batch_to_space bitcast boolean_mask broadcast_to cast clip_by_norm clip_by_value concat cumsum einsum
-    div ensure_shape expand_dims eye fill floor_div floormod gather gather_nd identity linspace meshgrid norm one_hot ones ones_like
-    pad range rank realdiv repeat reshape reverse reverse_sequence roll scatter_nd searchsorted sequence_mask
-    shape shape_n size slice sort space_to_batch space_to_batch_nd split squeeze stack stop_gradient
-    strided_slice tensor_scatter_nd_add tensor_scatter_nd_update tensordot tile transpose truncatediv
-    truncatemod unique unstack where zeros zeros_like
+    argsort batch_to_space bitcast boolean_mask broadcast_to cast clip_by_norm clip_by_value concat cumsum
+    div einsum ensure_shape expand_dims eye fill floor_div floormod gather gather_nd identity linspace
+    meshgrid norm one_hot ones ones_like pad range rank realdiv repeat reshape reverse reverse_sequence
+    roll scatter_nd searchsorted sequence_mask shape shape_n size slice sort space_to_batch
+    space_to_batch_nd split squeeze stack stop_gradient strided_slice tensor_scatter_nd_add
+    tensor_scatter_nd_update tensordot tile transpose truncatediv truncatemod unique unstack where zeros
+    zeros_like
     """.split()  # noqa: SIM905
 )
 _UNSAFE_IMAGE_PARTS = ("decode", "encode", "extract_jpeg", "read", "write")
