@@ -125,7 +125,7 @@ _KERNELS: dict[type, tuple[Kernel, ...] | Callable] = {
     layers.SimpleRNNCell: _RECURRENT_CELL,
     layers.LSTMCell: _RECURRENT_CELL,
     layers.GRUCell: _RECURRENT_CELL,
-    layers.Embedding: (Kernel("embeddings", (), (1,), by_default=False),),
+    layers.Embedding: (Kernel("embeddings", (0,), (1,), by_default=False),),
 }
 
 

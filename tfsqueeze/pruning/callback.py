@@ -6,6 +6,7 @@ import keras
 
 from tfsqueeze.core.schedules import as_schedule
 from tfsqueeze.pruning.constraint import MaskConstraint
+from tfsqueeze.pruning.gradients import loss_gradients
 from tfsqueeze.pruning.masks import MaskRule, sparsity_of
 from tfsqueeze.pruning.targets import find_targets
 
@@ -21,7 +22,7 @@ class PruningCallback(keras.callbacks.Callback):
     Args:
         schedule: the sparsity in [0, 1) as a number, a `tfs.schedules` object or a tfmot
             `PruningSchedule`, over the steps of `optimizer.iterations`. None keeps the zeros there are.
-        criterion, pattern, scope, select: see `tfs.prune`.
+        criterion, pattern, scope, select, data: see `tfs.prune`.
 
     Attributes:
         skipped: after training has begun, why layers with weights are not pruned, by path.
@@ -41,13 +42,15 @@ class PruningCallback(keras.callbacks.Callback):
         schedule=None,
         *,
         criterion="magnitude",
-        pattern: str = "unstructured",
-        scope: str = "layer",
+        pattern="unstructured",
+        scope="layer",
         select=None,
+        data=None,
     ):
         super().__init__()
         self.schedule = None if schedule is None else as_schedule(schedule)
         self.select = select
+        self.data = data
         self.skipped: dict[str, str] = {}
         self._rule = MaskRule(criterion, pattern, scope)
         self._targets, self._constraints = [], []
@@ -55,7 +58,7 @@ class PruningCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Installs the constraints; Keras' compiled step is made anew so that it contains them."""
-        self._targets, self.skipped = find_targets(self.model, self.select)
+        self._targets, self.skipped = find_targets(self.model, self.select, self._rule.misfit)
         with self.model.distribute_strategy.scope():
             self._constraints = [MaskConstraint(target.variable) for target in self._targets]
         for constraint in self._constraints:
@@ -100,7 +103,10 @@ class PruningCallback(keras.callbacks.Callback):
             self._last_update = -1
 
     def _update(self, step: int) -> None:
-        self._set_masks(self._rule.masks(self._targets, self.schedule(step)))
+        gradients = None
+        if self._rule.needs_gradients:
+            gradients = loss_gradients(self.model, self._targets, self.data)
+        self._set_masks(self._rule.masks(self._targets, self.schedule(step), gradients))
         self._last_update = step
 
     def _set_masks(self, masks) -> None:

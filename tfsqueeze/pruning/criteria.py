@@ -4,12 +4,72 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfsqueeze.pruning.targets import Target
+
 Criterion = str | Callable[[np.ndarray], np.ndarray]
 
 
-def magnitude(kernel: np.ndarray) -> np.ndarray:
+def magnitude(kernel: np.ndarray, gradient=None) -> np.ndarray:
     """|w|: small weights matter least (Han et al., arXiv:1506.02626)."""
     return np.abs(kernel)
 
 
-CRITERIA: dict[str, Callable[[np.ndarray], np.ndarray]] = {"magnitude": magnitude}
+def lamp(kernel: np.ndarray, gradient=None) -> np.ndarray:
+    """w^2 over the sum of the squares not smaller than it: magnitude made comparable between layers.
+
+    With scope "global" no layer is emptied, as its last weight always scores 1 (Lee et al., Layer-adaptive
+    Sparsity for the Magnitude-based Pruning, arXiv:2010.07611, eq. 4).
+    """
+    squares = np.square(kernel, dtype="float64").ravel()
+    order = np.argsort(squares)
+    remaining = np.cumsum(squares[order][::-1])[::-1]
+    scores = np.empty_like(squares)
+    scores[order] = squares[order] / np.maximum(remaining, np.finfo("float64").tiny)
+    return scores.reshape(kernel.shape)
+
+
+def taylor(kernel: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """|w * g|: the first-order change of the loss if w became zero (Molchanov et al., arXiv:1906.10771)."""
+    return np.abs(kernel * gradient)
+
+
+def random(kernel: np.ndarray, gradient=None) -> np.ndarray:
+    """The control every criterion must beat: repeatable random scores, 0 where a weight is 0 already."""
+    rng = np.random.default_rng(kernel.size)
+    return rng.uniform(0.5, 1.0, kernel.shape) * (kernel != 0)
+
+
+CRITERIA: dict[str, Callable] = {
+    "magnitude": magnitude,
+    "lamp": lamp,
+    "taylor": taylor,
+    # SNIP is the same saliency taken once, at initialisation (Lee et al., arXiv:1810.02340, eq. 4).
+    "snip": taylor,
+    "random": random,
+}
+NEEDS_GRADIENT = ("taylor", "snip")
+
+
+def weight_scores(criterion: Criterion, target: Target, gradient: np.ndarray | None) -> np.ndarray:
+    """Scores of one kernel, of its shape.
+
+    Raises:
+        ValueError: if the kernel or gradient is not finite, or a criterion of the user's returns another
+            shape.
+    """
+    weights = target.variable.numpy()
+    for name, values in (("weights", weights), ("gradients", gradient)):
+        if values is not None and not np.isfinite(values).all():
+            raise ValueError(
+                f"{target.path!r} holds NaN or infinity in its {name}, so its weights cannot be ranked. The "
+                "training diverged: lower the learning rate, or prune more gradually."
+            )
+    if isinstance(criterion, str):
+        return CRITERIA[criterion](weights, gradient)
+    scores = np.asarray(criterion(weights))
+    if scores.shape != weights.shape:
+        raise ValueError(
+            f"The criterion must return one score per weight, shape {weights.shape} for {target.path!r}. "
+            f"Received shape: {scores.shape}."
+        )
+    return scores

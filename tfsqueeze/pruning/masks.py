@@ -5,58 +5,74 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfsqueeze.core.checks import check_choice
-from tfsqueeze.pruning.criteria import CRITERIA, Criterion
+from tfsqueeze.pruning.criteria import CRITERIA, NEEDS_GRADIENT, Criterion, weight_scores
+from tfsqueeze.pruning.patterns import Unstructured, as_matrix, as_pattern, from_matrix
+from tfsqueeze.pruning.scopes import check_scope, distribute
 from tfsqueeze.pruning.targets import Target
-
-PATTERNS = ("unstructured",)
-SCOPES = ("layer",)
 
 
 @dataclass(frozen=True)
 class MaskRule:
-    """What decides a mask: the criterion that scores weights, the pattern of zeros, the scope of comparison.
+    """What decides the masks.
+
+    Args:
+        criterion: what scores weights, see `tfsqueeze.pruning.criteria`.
+        pattern: where zeros may fall, see `tfsqueeze.pruning.patterns`.
+        scope: how the sparsity is distributed over kernels, see `tfsqueeze.pruning.scopes`.
 
     Raises:
         ValueError: if one of them is unknown.
     """
 
     criterion: Criterion = "magnitude"
-    pattern: str = "unstructured"
-    scope: str = "layer"
+    pattern: str | tuple | Unstructured = "unstructured"
+    scope: str | dict = "layer"
 
     def __post_init__(self):
         if not callable(self.criterion):
             check_choice("criterion", self.criterion, CRITERIA)
-        check_choice("pattern", self.pattern, PATTERNS)
-        check_choice("scope", self.scope, SCOPES)
+        object.__setattr__(self, "pattern", as_pattern(self.pattern))
+        check_scope(self.scope)
 
-    def masks(self, targets: list[Target], sparsity: float) -> list[np.ndarray]:
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether `masks` must be given gradients."""
+        return self.criterion in NEEDS_GRADIENT if isinstance(self.criterion, str) else False
+
+    def misfit(self, target: Target) -> str | None:
+        """Why a kernel cannot take the pattern, or None if it can."""
+        return self.pattern.misfit(_matrix_shape(target))
+
+    def masks(
+        self, targets: list[Target], sparsity: float, gradients: list[np.ndarray] | None = None
+    ) -> list[np.ndarray]:
         """One boolean mask per target, True where a weight stays.
 
         Args:
-            targets: the kernels, with finite weights.
-            sparsity: fraction of zeros, in [0, 1).
+            targets: the kernels that fit the pattern, with finite weights.
+            sparsity: fraction of zeros over all of them, in [0, 1).
+            gradients: the loss' gradient per target, for criteria that use it.
 
         Raises:
-            ValueError: if a kernel holds NaN, naming it.
+            ValueError: if a kernel holds NaN, naming it, or the pattern cannot reach `sparsity`.
         """
-        return [lowest_dropped(self._scores(target), sparsity) for target in targets]
-
-    def _scores(self, target) -> np.ndarray:
-        weights = target.variable.numpy()
-        if not np.isfinite(weights).all():
+        if sparsity > self.pattern.max_sparsity + 1e-9:
             raise ValueError(
-                f"{target.path!r} holds NaN or infinity, so its weights cannot be ranked. The training "
-                "diverged: lower the learning rate, or prune more gradually."
+                f"The pattern {self.pattern} leaves at most a sparsity of {self.pattern.max_sparsity:.4g}. "
+                f"Received: sparsity={sparsity:.4g}."
             )
-        score = CRITERIA[self.criterion] if isinstance(self.criterion, str) else self.criterion
-        scores = np.asarray(score(weights))
-        if scores.shape != weights.shape:
-            raise ValueError(
-                f"The criterion must return one score per weight, shape {weights.shape} for {target.path!r}. "
-                f"Received shape: {scores.shape}."
-            )
-        return scores
+        known = gradients or [None] * len(targets)
+        scores = [
+            as_matrix(weight_scores(self.criterion, target, gradient), target.kernel)
+            for target, gradient in zip(targets, known, strict=True)
+        ]
+        units = [self.pattern.pool(matrix) for matrix in scores]
+        fractions = distribute(self.scope, targets, units, sparsity)
+        dropped = [lowest_dropped(unit, fraction) for unit, fraction in zip(units, fractions, strict=True)]
+        return [
+            from_matrix(self.pattern.spread(mask, matrix.shape), target.kernel, target.variable.shape)
+            for mask, matrix, target in zip(dropped, scores, targets, strict=True)
+        ]
 
 
 def lowest_dropped(scores: np.ndarray, sparsity: float) -> np.ndarray:
@@ -64,7 +80,7 @@ def lowest_dropped(scores: np.ndarray, sparsity: float) -> np.ndarray:
 
     Args:
         scores: array of any shape.
-        sparsity: fraction dropped, in [0, 1).
+        sparsity: fraction dropped, in [0, 1].
 
     Example:
         >>> lowest_dropped(np.array([3.0, 1.0, 2.0, 4.0]), 0.5)
@@ -81,3 +97,9 @@ def sparsity_of(targets: list[Target]) -> float:
     """Fraction of exact zeros over all targets."""
     kernels = [target.variable.numpy() for target in targets]
     return 1 - sum(map(int, map(np.count_nonzero, kernels))) / sum(kernel.size for kernel in kernels)
+
+
+def _matrix_shape(target) -> tuple[int, int]:
+    shape, kernel = target.variable.shape, target.kernel
+    inputs, outputs = ([shape[axis] for axis in axes] for axes in (kernel.inputs, kernel.outputs))
+    return int(np.prod(inputs)), int(np.prod(outputs))

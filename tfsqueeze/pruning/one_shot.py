@@ -5,6 +5,7 @@ import keras
 from tfsqueeze.core.checks import check_fraction, check_model
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
+from tfsqueeze.pruning.gradients import loss_gradients
 from tfsqueeze.pruning.masks import MaskRule
 from tfsqueeze.pruning.targets import find_targets
 
@@ -14,8 +15,8 @@ def prune(
     sparsity: float,
     *,
     criterion="magnitude",
-    pattern: str = "unstructured",
-    scope: str = "layer",
+    pattern="unstructured",
+    scope="layer",
     select=None,
     data=None,
 ) -> keras.Model:
@@ -25,24 +26,30 @@ def prune(
 
     Args:
         model: any built `keras.Model`; it is not changed.
-        sparsity: fraction of zeros in each pruned kernel, in [0, 1). Existing zeros count.
-        criterion: "magnitude", or a function from a kernel (NumPy array) to scores of the same shape; the
-            lowest are pruned.
-        pattern: "unstructured": any weight may become zero.
-        scope: "layer": the same sparsity in every layer.
+        sparsity: fraction of zeros over the pruned kernels, in [0, 1). Existing zeros count.
+        criterion: what makes a weight important: "magnitude"; "lamp" (magnitude made comparable between
+            layers, for scope "global"); "taylor" or "snip" (effect on the loss; need `data`); "random";
+            or a function from a kernel (NumPy array) to scores of the same shape. The lowest are pruned.
+        pattern: where zeros fall: "unstructured"; "n:m" such as "2:4" (at most 2 of 4 consecutive inputs
+            stay); a block `(rows, columns)` of the kernel seen as a matrix (inputs, outputs); "rows";
+            "columns". Kernels that do not fit are skipped, with the reason.
+        scope: how the sparsity is distributed: "layer" (the same everywhere), "global" (the lowest scores
+            of the whole model), "erk" (by the shapes of kernels), or a map of layer names or patterns to
+            sparsities, which then replace `sparsity`.
         select: layers to prune, see `tfs.Select`; None for all dense, convolutional and recurrent
             kernels that are not depthwise.
-        data: examples for criteria that look at data; "magnitude" does not.
+        data: labelled examples, for criteria that use gradients of the compiled loss.
 
     Returns:
         A new model, compiled as `model` is. `tfs.explain` on it lists each kernel's zeros and what was
         skipped.
 
     Raises:
-        ValueError: if `sparsity` is not in [0, 1), an option is unknown, or nothing is selected.
+        ValueError: if `sparsity` is not in [0, 1) or out of the pattern's reach, an option is unknown,
+            data is missing, or nothing is selected.
 
     Example:
-        >>> small = tfs.prune(model, 0.5)
+        >>> small = tfs.prune(model, 0.9, criterion="lamp", scope="global")
 
     Source: Han et al., Learning both Weights and Connections, arXiv:1506.02626.
     """
@@ -51,9 +58,10 @@ def prune(
     rule = MaskRule(criterion, pattern, scope)
     check_model(model, "prune()")
     twin = rewrite(model)
-    targets, skipped = find_targets(twin, select)
+    targets, skipped = find_targets(twin, select, rule.misfit)
+    gradients = loss_gradients(twin, targets, data) if rule.needs_gradients else None
     rows = {}
-    for target, mask in zip(targets, rule.masks(targets, sparsity), strict=True):
+    for target, mask in zip(targets, rule.masks(targets, sparsity, gradients), strict=True):
         target.variable.assign(target.variable.numpy() * mask)
         rows[target.path] = {"weights": mask.size, "zeros": int(mask.size - mask.sum())}
     return record(twin, "prune", rows, skipped)

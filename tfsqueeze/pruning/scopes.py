@@ -1,0 +1,83 @@
+"""How a sparsity is distributed over the kernels of a model.
+
+A scope turns one sparsity for the whole model into one per kernel.
+"""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfsqueeze.core.checks import check_choice, check_fraction, did_you_mean
+from tfsqueeze.pruning.targets import Target
+
+SCOPES = ("layer", "global", "erk")
+
+
+def check_scope(scope):
+    """Returns `scope` if it is a known name or a map of patterns to sparsities."""
+    if not isinstance(scope, Mapping):
+        return check_choice("scope", scope, SCOPES)
+    for pattern, sparsity in scope.items():
+        check_fraction(f"scope[{pattern!r}]", sparsity)
+    return scope
+
+
+def distribute(scope, targets: list[Target], units: list[np.ndarray], sparsity: float) -> list[float]:
+    """The fraction of units to drop in each kernel.
+
+    Args:
+        scope: "layer": the same everywhere. "global": the lowest scores of the whole model. "erk": more
+            from kernels with more weights per channel (Erdos-Renyi kernel; Evci et al., Rigging the
+            Lottery, arXiv:1911.11134, section 3). A map of regular expressions on layer paths to
+            sparsities: those, and nothing for the others.
+        targets: the kernels.
+        units: the scores of each kernel's units; infinite where a unit must stay.
+        sparsity: fraction of units to drop over all kernels, in [0, 1).
+    """
+    if isinstance(scope, Mapping):
+        return _explicit(scope, targets)
+    if scope == "global":
+        return _global(units, sparsity)
+    if scope == "erk":
+        return _erk([tuple(target.variable.shape) for target in targets], sparsity)
+    return [sparsity] * len(targets)
+
+
+def _explicit(scope, targets) -> list[float]:
+    paths = [target.path.rsplit("/", 1)[0] for target in targets]
+    for pattern in scope:
+        if not any(_matches(pattern, path) for path in paths):
+            hint = did_you_mean(pattern, paths)
+            raise ValueError(f"`scope` names no pruned layer: {pattern!r}. {hint} Pruned are: {paths}.")
+    return [next((s for pattern, s in scope.items() if _matches(pattern, path)), 0.0) for path in paths]
+
+
+def _matches(pattern: str, path: str) -> bool:
+    return any(pattern == name or re.fullmatch(pattern, name) for name in (path, path.rsplit("/", 1)[-1]))
+
+
+def _global(units, sparsity) -> list[float]:
+    """Counts, for each kernel, its units among the lowest of all."""
+    scores = np.concatenate([score.ravel() for score in units])
+    drop = round(sparsity * scores.size)
+    if drop == 0:
+        return [0.0] * len(units)
+    owner = np.repeat(np.arange(len(units)), [score.size for score in units])
+    dropped = np.argpartition(scores, drop - 1)[:drop]
+    counts = np.bincount(owner[dropped], minlength=len(units))
+    return [count / score.size for count, score in zip(counts, units, strict=True)]
+
+
+def _erk(shapes, sparsity) -> list[float]:
+    """Densities in proportion to sum(shape) / prod(shape); kernels that would exceed 1 stay dense."""
+    sizes = np.array([np.prod(shape) for shape in shapes], "float64")
+    raw = np.array([np.sum(shape) for shape in shapes]) / sizes
+    dense = np.zeros(len(shapes), bool)
+    while True:
+        budget = (1 - sparsity) * sizes.sum() - sizes[dense].sum()
+        factor = budget / (raw * sizes)[~dense].sum() if not dense.all() else 0.0
+        over = ~dense & (factor * raw > 1)
+        if not over.any():
+            return [0.0 if full else 1 - factor * part for full, part in zip(dense, raw, strict=True)]
+        dense |= over
