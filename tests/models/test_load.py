@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfsqueeze.core.checks import UnsupportedModelError
-from tfsqueeze.models import load_model
+from tfsqueeze.models.load import load_model
 
 
 def small_model():
@@ -214,18 +214,20 @@ def test_loading_leaves_the_program_as_it_was(tmp_path):
     path = save(LEGACY_ZOO["convolutional"](), tmp_path, "h5")
     code = f"""
 import logging, os, random, sys
-from tfsqueeze.models import load_model
+from tfsqueeze.models.load import load_model
 assert not {{"tf_keras", "tensorflow_model_optimization"}} & set(sys.modules)
 import keras, tensorflow as tf
 from absl import logging as absl_logging
-random.seed(1); expected = random.random(); random.seed(1)
+def draw():
+    return random.random(), float(tf.random.uniform(()))
+keras.utils.set_random_seed(1); expected = draw(); keras.utils.set_random_seed(1)
 before = absl_logging.get_verbosity(), tf.get_logger().level, logging.getLogger().level
 load_model({path!r})
 from tfsqueeze.models.legacy import import_tfmot
 import_tfmot()
 assert "tf_keras" in sys.modules and "tensorflow_model_optimization" in sys.modules
 assert tf.keras.__version__.startswith("3") and "TF_USE_LEGACY_KERAS" not in os.environ
-assert random.random() == expected and keras.config.dtype_policy().name == "float32"
+assert draw() == expected and keras.config.dtype_policy().name == "float32"
 assert before == (absl_logging.get_verbosity(), tf.get_logger().level, logging.getLogger().level)
 """
     environment = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}

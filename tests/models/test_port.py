@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.models.legacy_zoo import LEGACY_ZOO, UNSAVABLE, layers, randomize, save, tf_keras
 from tfsqueeze.core.checks import UnsupportedModelError
-from tfsqueeze.models import load_model
+from tfsqueeze.models.load import load_model
 from tfsqueeze.models.port import Port, port_model
 from tfsqueeze.models.port_check import check_port, difference
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests.models.legacy_zoo import layers, tf_keras
-from tfsqueeze.models import load_model
 from tfsqueeze.models.legacy_layers import TensorFlowOperation, hard_sigmoid_v2
+from tfsqueeze.models.load import load_model
 
 _CALLS = {
     "arithmetic": lambda x: [x + 1, 2 - x, x * x, x / 3.0, -x, abs(x), x**2, x // 2.0, x % 2.0],

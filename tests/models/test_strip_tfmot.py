@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tests.models.legacy_zoo import layers, save, tf_keras
-from tfsqueeze.models import load_model
 from tfsqueeze.models.legacy import import_tfmot
+from tfsqueeze.models.load import load_model
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 from keras.src.legacy.saving import legacy_h5_format
 
-from tfsqueeze.models import load_model
+from tfsqueeze.models.load import load_model
 
 
 def architecture():

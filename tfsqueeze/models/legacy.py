@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging as absl_logging
+from tensorflow.python.eager import context
 
 from tfsqueeze.models.stand_in import with_stand_ins
 
@@ -93,6 +94,8 @@ def import_tfmot():
 def undisturbed() -> Iterator[None]:
     """Runs a block without notices, with random state, dtype policy and log levels afterwards as before."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
+    operation_seeds = getattr(context.context(), "_rng", None)
+    tensorflow_state = operation_seeds and operation_seeds.getstate()
     policy, verbosity, logger = keras.config.dtype_policy(), absl_logging.get_verbosity(), tf.get_logger()
     level = logger.level
     absl_logging.set_verbosity(absl_logging.FATAL)
@@ -104,6 +107,8 @@ def undisturbed() -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+        if operation_seeds is not None:
+            operation_seeds.setstate(tensorflow_state)
         keras.config.set_dtype_policy(policy)
         absl_logging.set_verbosity(verbosity)
         logger.setLevel(level)
