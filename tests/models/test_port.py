@@ -115,6 +115,12 @@ def test_compile_settings_are_kept():
     new.fit(x, y, verbose=0)
 
 
+def test_the_optimizers_of_old_files_are_kept():
+    old = tf_keras.Sequential([layers.Input((5,)), layers.Dense(3)])
+    old.compile(tf_keras.optimizers.legacy.Adam(0.25), "mse")
+    assert float(load_model(old).optimizer.learning_rate) == 0.25
+
+
 def test_a_loss_keras_3_does_not_have_leaves_the_port_uncompiled():
     old = tf_keras.Sequential([layers.Input((5,)), layers.Dense(3)])
     old.compile("adam", type("Odd", (tf_keras.losses.Loss,), {"call": lambda self, a, b: a - b})())

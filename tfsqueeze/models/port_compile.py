@@ -57,7 +57,8 @@ def _revived(value):
 
 def _keras_class(value) -> type | None:
     """The Keras 3 class of the same public name, such as `keras.optimizers.schedules.CosineDecay`."""
-    package, *parts = (value.get("module") or "").split(".")
+    module = (value.get("module") or "").removesuffix(".legacy")
+    package, *parts = module.split(".")
     if package != "keras" or value.get("registered_name"):
         return None
     kind = functools.reduce(getattr, [*parts, value["class_name"]], keras)
