@@ -100,11 +100,11 @@ def working(what: str) -> Iterator[None]:
 
 
 def show(result) -> None:
-    """Prints a report, a comparison or text on stdout, 100 columns wide where that is no terminal."""
+    """Prints a report or a comparison on stdout, 100 columns wide where that is no terminal."""
     from rich.console import Console
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
-    console.print(result, markup=False)
+    console.print(result)
 
 
 def show_json(data: dict) -> None:
@@ -187,10 +187,11 @@ def _owns_descriptors() -> bool:
 @contextlib.contextmanager
 def _warnings_to(stderr):
     """Shows the warnings of this package as one line each and drops those of other libraries."""
-    package = str(Path(__file__).parents[1])
+    callers = (str(Path(__file__).parents[1]), str(Path(click.__file__).parent))
 
     def show_warning(message, category, filename, lineno, file=None, line=None):
-        if filename.startswith(package):
+        # A warning is attributed to whoever called this package: its own command line, or click.
+        if filename.startswith(callers):
             print(f"Warning: {message}", file=stderr, flush=True)
 
     if _is_debug():

@@ -115,15 +115,15 @@ def convert(model, output, data, scale, evaluation, metric, as_json, **options):
     if as_json:
         show_json({"path": str(result.path), "export": result.to_dict(), "comparison": comparison.to_dict()})
     else:
-        show(str(result))
+        click.echo(f"{result}\n")
         show(comparison)
 
 
 def _load(path):
     """The Keras model, or the folder itself for a SavedModel without Keras, with its inputs and outputs."""
     from tfsqueeze.core.data import input_specs
-    from tfsqueeze.models import load_model
     from tfsqueeze.models.file_kind import file_kind
+    from tfsqueeze.models.load import load_model
     from tfsqueeze.reporting.subjects import KerasSubject
 
     if file_kind(path).name != "graph":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tfsqueeze.cli.console import debug_option
+from tfsqueeze.cli.console import debug_option, working
 
 
 @click.command(short_help="Train, prune, export and compare a small model in a minute.")
@@ -31,7 +31,8 @@ def quickstart(output, epochs, seed):
     Example:
       tfsqueeze quickstart
     """
-    from tfsqueeze import quickstart
+    with working("Loading TensorFlow"):
+        from tfsqueeze import quickstart
 
     options = {} if epochs is None else {"epochs": epochs}
     quickstart.run(output=output, seed=seed, **options)

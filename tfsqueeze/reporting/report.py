@@ -59,7 +59,7 @@ class Report(Presentation):
                 name: score if math.isfinite(score) else None for name, score in self.metrics.items()
             },
             "examples": self.examples,
-            "notes": [*self.facts.notes, *self.notes],
+            "notes": list(self.notes),
         }
 
     def tables(self):
@@ -130,14 +130,15 @@ def report(
 def make_report(name, subject: Subject, examples, metric, latency, notes=()) -> Report:
     """A report of an opened subject whose latency was measured already."""
     metrics = {} if examples is None else _score(subject, examples, metric)
+    facts = subject.facts()
     return Report(
         name=name,
-        facts=subject.facts(),
+        facts=facts,
         path=subject.path,
         latency=latency,
         metrics=metrics,
         examples=0 if examples is None else len(examples),
-        notes=tuple(notes),
+        notes=(*facts.notes, *notes),
     )
 
 

@@ -13,9 +13,12 @@ import tensorflow as tf
 from tfsqueeze.core.checks import check_model
 from tfsqueeze.core.data import Examples, InputSpec, input_specs, pack_inputs, random_examples
 from tfsqueeze.core.outputs import named_outputs, output_names
+from tfsqueeze.models.legacy import is_legacy_model
+from tfsqueeze.models.load import load_model
 from tfsqueeze.reporting.facts import Facts
 from tfsqueeze.reporting.keras_facts import keras_facts
 from tfsqueeze.reporting.latency import Timed
+from tfsqueeze.reporting.probe import check_runs
 from tfsqueeze.reporting.tflite_facts import tflite_facts
 from tfsqueeze.tflite.file import read
 from tfsqueeze.tflite.runner import Runner
@@ -84,7 +87,8 @@ class FileSubject:
 
     @cached_property
     def runner(self) -> Runner:
-        return Runner(self.file)
+        """An interpreter for predictions, made once the file is known to run."""
+        return Runner(check_runs(self.file))
 
     @cached_property
     def specs(self) -> list[InputSpec]:
@@ -101,8 +105,8 @@ class FileSubject:
 
     def timed(self, threads: int, batch_size: int) -> Timed:
         """One run of the interpreter on random inputs that are set once, before the clock starts."""
+        batch_size = self.runner.batch_size or batch_size
         runner = Runner(self.file, num_threads=threads)
-        batch_size = runner.batch_size or batch_size
         runner.invoke(random_examples(self.specs, batch_size).inputs)
         return Timed(runner.interpreter.invoke, threads, _delegate(runner.interpreter), batch_size)
 
@@ -132,12 +136,8 @@ def open_subject(source: Any) -> Subject:
     if isinstance(source, (str, os.PathLike)) and is_tflite(Path(source)):
         return FileSubject(read(source), Path(source))
     if isinstance(source, (str, os.PathLike)):
-        from tfsqueeze.models import load_model
-
         return KerasSubject(load_model(source), Path(source))
-    from tfsqueeze.models import load_model
-
-    if type(source).__module__.startswith("tf_keras"):
+    if is_legacy_model(source):
         return KerasSubject(load_model(source))
     raise TypeError(
         "Expected a keras.Model, a path to a .keras, .h5 or .tflite file or a SavedModel folder, or an "

@@ -115,7 +115,7 @@ def _notes(report) -> list[str]:
         notes.append(f"Needs the TensorFlow runtime (select TF operators): {_listed(report.select_tf_ops)}.")
     if report.float_ops:
         notes.append(f"Float operators in an integer file: {_listed(report.float_ops)}.")
-    return [*notes, *report.facts.notes, *report.notes]
+    return [*notes, *report.notes]
 
 
 def _layer_table(layers: list[LayerFacts]) -> Table:

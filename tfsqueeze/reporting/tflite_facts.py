@@ -14,6 +14,7 @@ from tfsqueeze.tflite.structure import BITS, Operator, Subgraph, Tensor, TFLiteF
 
 FLOAT_TYPES = ("FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64")
 INTEGER_ACTIVATIONS = ("INT8", "UINT8", "INT16")
+LOOP_NOTE = "MACs are unknown: there are loops or branches, and how often they run is not in the file."
 KERNEL_OPERATORS = ("CONV", "FULLY_CONNECTED", "LSTM", "RNN", "SVDF", "BATCH_MATMUL", "EMBEDDING")
 
 
@@ -26,10 +27,23 @@ def tflite_facts(file: TFLiteFile) -> Facts:
     Args:
         file: from `tflite.read`.
 
+    Raises:
+        ValueError: if operators do not fit their tensors, as in a damaged file that can still be parsed.
+
     Example:
         >>> facts = tflite_facts(tflite.read("model.tflite"))
         >>> print(facts.parameters, facts.macs)
     """
+    try:
+        return _facts(file)
+    except (IndexError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(
+            f"The .tflite file is corrupt: its operators do not fit their tensors ({error}). "
+            "Copy or export it again."
+        ) from error
+
+
+def _facts(file: TFLiteFile) -> Facts:
     notes: list[str] = []
     stored, file = file, replace(file, subgraphs=tuple(map(for_one_example, file.subgraphs)))
     shapes_known = _shapes_known(stored.main, file.main)
@@ -96,9 +110,12 @@ def operator_counts(file: TFLiteFile) -> list[OperatorCount]:
 
 
 def _activation_bytes(graph: Subgraph) -> int:
+    """Peak of live activations, to which the lasting state of recurrent operators belongs."""
+    states = [index for index, tensor in enumerate(graph.tensors) if tensor.is_variable]
     sizes = {index: tensor.nbytes for index, tensor in enumerate(graph.tensors) if not tensor.is_constant}
-    steps = [Step(operator.inputs, operator.outputs) for operator in graph.operators]
-    return peak_bytes(steps, sizes, graph.inputs, graph.outputs)
+    computing = [operator for operator in graph.operators if not _unpacks_weights(operator, graph)]
+    steps = [Step(operator.inputs, operator.outputs) for operator in computing]
+    return peak_bytes(steps, sizes, (*graph.inputs, *states), (*graph.outputs, *states))
 
 
 def _layers(file: TFLiteFile, shapes_known: bool, notes: list[str]) -> tuple[list[LayerFacts], int]:
@@ -108,18 +125,23 @@ def _layers(file: TFLiteFile, shapes_known: bool, notes: list[str]) -> tuple[lis
     for graph in file.subgraphs:
         producers = {index: op for op in graph.operators for index in op.outputs}
         for operator in graph.operators:
-            if operator.name == "DEQUANTIZE" and graph.tensors[operator.inputs[0]].is_constant:
+            if _unpacks_weights(operator, graph):
                 continue
             weights = [tensor for tensor in _weights(operator, graph, producers) if _is_new(tensor, seen)]
             weight_bytes += sum(tensor.content.nbytes for tensor in weights)
             macs = operator_macs(operator, graph.tensors) // batch_size
             if not (weights or macs):
                 continue
-            if macs and graph is not file.main:
-                notes.append(f"MACs are unknown: {operator.name} runs in a loop or branch ({graph.name}).")
+            if macs and graph is not file.main and LOOP_NOTE not in notes:
+                notes.append(LOOP_NOTE)
             is_known = shapes_known and (graph is file.main or not macs)
             layers.append(_layer_facts(operator, graph, weights, macs if is_known else None, notes))
     return layers, weight_bytes
+
+
+def _unpacks_weights(operator: Operator, graph: Subgraph) -> bool:
+    """Whether an operator only turns stored float16 weights to float32."""
+    return operator.name == "DEQUANTIZE" and graph.tensors[operator.inputs[0]].is_constant
 
 
 def _layer_facts(operator, graph, weights, macs, notes) -> LayerFacts:

@@ -44,8 +44,8 @@ def keeps_examples_apart(graph: Subgraph) -> bool:
 
 def _free_size(operator: Operator, graph: Subgraph, sizes, output: Tensor) -> int:
     """The size of the free axis of an operator's output."""
-    sources = [index for index in operator.inputs if index >= 0 and -1 in graph.tensors[index].shape]
-    size = max((sizes.get(index, 1) for index in sources), default=1)
+    # Also through tensors stored without a free axis: quantizers write those they insert so.
+    size = max((sizes[index] for index in operator.inputs if index in sizes), default=1)
     if operator.name in RESHAPES:
         return _filling(graph.tensors[operator.inputs[0]].elements * size, output)
     if operator.name == "FULLY_CONNECTED":
