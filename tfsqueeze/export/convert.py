@@ -113,6 +113,12 @@ class UnsupportedOperators(Exception):
     def readable(self, allowed_select_ops: bool) -> UnsupportedModelError:
         """The error for the user: operators and layers, and what to do."""
         text = str(self)
+        flex = sorted(set(re.findall(r"\(Flex(\w+)\)", text)))
+        if flex:
+            return UnsupportedModelError(
+                f"Calibration cannot run TensorFlow's own operators ({', '.join(flex)}). Replace them, or "
+                'use quantize="dynamic", which needs no calibration.'
+            )
         operators = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", text)))
         if not operators:
             operators = sorted(set(re.findall(r"error: '(\w+\.\w+)' op", text)))

@@ -15,6 +15,7 @@ from tfsqueeze.export.calibration import NEEDS_DATA, calibration_examples
 from tfsqueeze.export.convert import Converter
 from tfsqueeze.export.finish import finish
 from tfsqueeze.export.isolation import convert_in_child
+from tfsqueeze.export.localize import first_mismatch, largest_drops, layer_of
 from tfsqueeze.export.operators import check_integer, float_operators, select_operators
 from tfsqueeze.export.parity import compare
 from tfsqueeze.export.result import ExportResult, OutputParity
@@ -29,6 +30,11 @@ _CHOSEN = ("int8", "int4")
 _RANDOM_EXAMPLES = 4
 _LEAST_SNR_DB = {None: 80, "float16": 40, "dynamic": 15, "int8": 15, "int16x8": 20, "int4": 8}
 _SAME_SNR_DB = 0.5
+
+_NOT_RUN = (
+    "Not compared with the model: TensorFlow's operators need an interpreter with the Flex delegate, "
+    "which this installation lacks."
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Candidate:
 
     @property
     def snr_db(self) -> float:
-        return min(output.snr_db for output in self.parity.values())
+        return min((output.snr_db for output in self.parity.values()), default=float("-inf"))
 
     @property
     def is_quantized(self) -> bool:
@@ -123,8 +129,19 @@ class Exporter:
     def _measure(self, backend: str, how: str, content: bytes, quantize) -> Candidate:
         file = read(finish(content, self._source.input_keys, self._source.output_keys))
         examples, expected = self._examples(_CHOICE_EXAMPLES if quantize in _CHOSEN else _PARITY_EXAMPLES)
-        parity = compare(file, examples.inputs, expected)
+        try:
+            parity = compare(file, examples.inputs, expected)
+        except ValueError as error:
+            if not select_operators(file):
+                raise self._with_remedy(error) from error
+            parity = {}
         return Candidate(backend, how, file, parity, float_operators(file), len(examples))
+
+    def _with_remedy(self, error: ValueError) -> ValueError:
+        """Some operations convert wrongly with a free batch axis and rightly with a fixed one."""
+        if self._source.batch_size is None and "cannot be prepared" in str(error):
+            return ValueError(f"{error} Try a fixed batch axis: export_tflite(..., batch_size=1).")
+        return error
 
     @cache  # noqa: B019, an exporter lives as long as one export
     def _examples(self, most: int) -> tuple[Examples, dict[str, np.ndarray]]:
@@ -152,7 +169,7 @@ class Exporter:
             parity_data="random input" if self._samples is None else "representative data",
             float_ops=chosen.float_ops,
             select_ops=select_operators(file),
-            notes=list(self._source.notes),
+            notes=[*self._source.notes, *([] if chosen.parity else [_NOT_RUN])],
             candidates={c.name: str(c) for c in candidates} if len(candidates) > 1 else {},
         )
 
@@ -163,9 +180,22 @@ class Exporter:
             listed = "; ".join(f"{name}: {parity}" for name, parity in poor.items())
             warnings.warn(
                 f"The file {str(result.path)!r} matches the model poorly on {result.parity_examples} "
-                f"examples of {result.parity_data}: {listed} (expected at least {least} dB).",
+                f"examples of {result.parity_data}: {listed} (expected at least {least} dB)."
+                f"{self._where_error_starts(chosen, result.quantize)}",
                 stacklevel=4,
             )
+
+    def _where_error_starts(self, chosen: Candidate, quantize) -> str:
+        examples, _ = self._examples(_PARITY_EXAMPLES)
+        batch, model = examples[: self._source.batch_size or 8].inputs, self._source.model
+        if quantize is None:
+            layers = [] if model is None else first_mismatch(model, chosen.file, batch)
+            return f" The error starts at {', '.join(map(repr, layers))}." if layers else ""
+        reference = finish(self._converter.float(), self._source.input_keys, self._source.output_keys)
+        drops = largest_drops(chosen.file, reference, batch)
+        layers = {layer_of(name, model): ratio for name, ratio in drops}
+        listed = ", ".join(f"{name!r} ({ratio:.0f} dB behind it)" for name, ratio in layers.items())
+        return f" Most is lost at {listed}." if drops else ""
 
 
 def _backends(asked: str, quantize, io_dtype: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Keeps the converter's chatter off the user's terminal, and at hand for error messages."""
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -30,12 +31,15 @@ def quiet() -> Iterator[Chatter]:
         warnings.simplefilter("ignore")
         log = stack.enter_context(tempfile.TemporaryFile())
         stack.enter_context(_redirected(log.fileno()))
+        # In notebooks and under test runners Python's streams are not the descriptors.
+        printed = io.StringIO()
+        stack.enter_context(contextlib.redirect_stdout(printed))
+        stack.enter_context(contextlib.redirect_stderr(printed))
         try:
             yield chatter
         finally:
-            _flush()
             log.seek(0)
-            chatter.text = log.read().decode("utf-8", "replace")
+            chatter.text = printed.getvalue() + log.read().decode("utf-8", "replace")
 
 
 @contextlib.contextmanager

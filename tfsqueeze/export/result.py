@@ -61,13 +61,13 @@ class ExportResult:
 
     @property
     def max_error(self) -> float:
-        """Greatest absolute difference of any output."""
-        return max(output.max_error for output in self.parity.values())
+        """Greatest absolute difference of any output; NaN if the file could not be run."""
+        return max((output.max_error for output in self.parity.values()), default=float("nan"))
 
     @property
     def snr_db(self) -> float:
-        """SNR of the worst output, in decibels."""
-        return min(output.snr_db for output in self.parity.values())
+        """SNR of the worst output, in decibels; NaN if the file could not be run."""
+        return min((output.snr_db for output in self.parity.values()), default=float("nan"))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, ready for JSON."""
