@@ -20,7 +20,6 @@ from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.core.explain import explain
 from tfsqueeze.core.select import Select
 from tfsqueeze.models import legacy_layers  # noqa: F401  (registers the layers that ported models use)
-from tfsqueeze.models import load_model
 from tfsqueeze.pruning.callback import PruningCallback
 from tfsqueeze.pruning.one_shot import prune
 from tfsqueeze.version import __version__
@@ -28,6 +27,7 @@ from tfsqueeze.version import __version__
 _ON_FIRST_USE = {
     "compare": "tfsqueeze.reporting.compare",
     "export_tflite": "tfsqueeze.export.tflite",
+    "load_model": "tfsqueeze.models.load",
     "report": "tfsqueeze.reporting.report",
 }
 
