@@ -157,6 +157,9 @@ def test_plots_are_written(comparison, files, tmp_path):
     axes = comparison.plot().axes[0]
     labels = {text.get_text().split("\n")[0] for text in axes.texts}
     assert {"keras", "float", "int8"} <= labels and axes.get_ylabel() == "accuracy"
+    assert comparison.plot(size="gzip_bytes").axes[0].get_xlabel().startswith("gzipped size")
+    with pytest.raises(ValueError, match="`size` must be one of"):
+        comparison.plot(size="gzip")
 
 
 def test_plot_without_matplotlib_names_the_extra(comparison, monkeypatch):

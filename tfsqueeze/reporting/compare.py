@@ -56,18 +56,19 @@ class Comparison(Presentation):
         """The tables of the comparison."""
         return tables.comparison_tables(self)
 
-    def plot(self, path=None):
-        """Draws the metric against the file size, with the latency as the size of the marker.
+    def plot(self, path=None, *, size: str = "file_bytes"):
+        """Draws the metric against the file size, with the latency as the area of the marker.
 
         Args:
             path: an image file to write (.png, .svg, .pdf), or None.
+            size: "file_bytes", or "gzip_bytes" for the size of a download, in which pruning shows.
 
         Returns:
             The matplotlib figure.
         """
         from tfsqueeze.reporting.plots import plot_comparison
 
-        return plot_comparison(self, path)
+        return plot_comparison(self, path, size)
 
 
 RATIOS = ("parameters", "nonzero", "macs", "file_bytes", "gzip_bytes", "activation_bytes", "latency")

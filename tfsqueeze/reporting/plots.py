@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from tfsqueeze.core.checks import check_choice
 from tfsqueeze.reporting.tables import counted
 
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+SIZES = {"file_bytes": "file size", "gzip_bytes": "gzipped size"}
 
 
-def plot_comparison(comparison, path=None):
+def plot_comparison(comparison, path=None, size="file_bytes"):
     """Draws the metric against the file size, with the latency as the area of the marker.
 
     Without a metric the bars of the file sizes are drawn.
@@ -15,6 +17,7 @@ def plot_comparison(comparison, path=None):
     Args:
         comparison: a `Comparison`.
         path: an image file to write, or None.
+        size: "file_bytes" or "gzip_bytes".
 
     Returns:
         The matplotlib figure.
@@ -22,13 +25,14 @@ def plot_comparison(comparison, path=None):
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    reports = {name: r for name, r in comparison.reports.items() if r.file_bytes is not None}
+    check_choice("size", size, SIZES)
+    reports = {name: r for name, r in comparison.reports.items() if getattr(r, size) is not None}
     score = next(iter(comparison.first.metrics), None)
     figure, axes = _figure(7, 4.5)
     if score is None:
-        _draw_sizes(axes, reports)
+        _draw_sizes(axes, reports, size)
     else:
-        _draw_front(axes, {n: r for n, r in reports.items() if score in r.metrics}, score)
+        _draw_front(axes, {n: r for n, r in reports.items() if score in r.metrics}, score, size)
     return _saved(figure, path)
 
 
@@ -61,20 +65,20 @@ def plot_layers(report, path=None):
     return _saved(figure, path)
 
 
-def _draw_front(axes, reports, score):
-    sizes = [report.file_bytes / 1000 for report in reports.values()]
+def _draw_front(axes, reports, score, size):
+    sizes = [getattr(report, size) / 1000 for report in reports.values()]
     values = [report.metrics[score] for report in reports.values()]
     areas, sides = _areas(reports), _label_sides(sizes)
-    for index, (name, size, value, area, side) in enumerate(
+    for index, (name, length, value, area, side) in enumerate(
         zip(reports, sizes, values, areas, sides, strict=True)
     ):
         colour = COLOURS[index % len(COLOURS)]
-        axes.scatter(size, value, s=area, color=colour, alpha=0.75, edgecolor="white", zorder=3)
+        axes.scatter(length, value, s=area, color=colour, alpha=0.75, edgecolor="white", zorder=3)
         latency = reports[name].latency
         timing = "" if latency is None else f"\n{latency.median_ms:.3g} ms"
         axes.annotate(
             f"{name}{timing}",
-            (size, value),
+            (length, value),
             textcoords="offset points",
             xytext=(0, side * (np.sqrt(area) / 2 + 5)),
             ha="center",
@@ -86,9 +90,11 @@ def _draw_front(axes, reports, score):
     axes.margins(x=0.18)
     _pad_values(axes, values)
     _plain_ticks(axes, sizes)
-    axes.set_xlabel("file size, kB (log scale)")
+    axes.set_xlabel(f"{SIZES[size]}, kB (log scale)")
     axes.set_ylabel(score.replace("_", " "))
-    axes.set_title(f"{score.replace('_', ' ')} against file size", loc="left", fontsize=11, fontweight="bold")
+    axes.set_title(
+        f"{score.replace('_', ' ')} against {SIZES[size]}", loc="left", fontsize=11, fontweight="bold"
+    )
     if any(report.latency for report in reports.values()):
         axes.text(
             1, 1.02, "marker area: latency", transform=axes.transAxes, ha="right", fontsize=8, color="#666666"
@@ -126,17 +132,17 @@ def _plain_ticks(axes, sizes):
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_sizes(axes, reports):
+def _draw_sizes(axes, reports, size):
     rows = np.arange(len(reports))
-    sizes = [report.file_bytes / 1000 for report in reports.values()]
+    sizes = [getattr(report, size) / 1000 for report in reports.values()]
     axes.barh(rows, sizes, color=[COLOURS[row % len(COLOURS)] for row in rows])
-    for row, size in zip(rows, sizes, strict=True):
-        axes.annotate(f" {size:,.1f} kB", (size, row), va="center", fontsize=9)
+    for row, length in zip(rows, sizes, strict=True):
+        axes.annotate(f" {length:,.1f} kB", (length, row), va="center", fontsize=9)
     axes.set_yticks(rows, list(reports))
     axes.invert_yaxis()
     axes.set_xlim(0, 1.2 * max(sizes))
-    axes.set_xlabel("file size, kB")
-    axes.set_title("File size", loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel(f"{SIZES[size]}, kB")
+    axes.set_title(SIZES[size].capitalize(), loc="left", fontsize=11, fontweight="bold")
 
 
 def _figure(width, height):

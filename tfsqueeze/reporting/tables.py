@@ -31,6 +31,7 @@ class Table:
         """The table for a `rich` console."""
         from rich import box
         from rich.console import Group
+        from rich.padding import Padding
         from rich.table import Table as RichTable
         from rich.text import Text
 
@@ -49,9 +50,8 @@ class Table:
             )
         for row in self.rows:
             table.add_row(*map(Text, row))
-        return Group(
-            table, *(Text(f"  {note}", style="dim") for note in self.notes), *([""] if self.notes else [])
-        )
+        notes = [Padding(Text(note, style="dim"), (0, 0, 0, 2)) for note in self.notes]
+        return Group(table, *notes, *([""] if notes else []))
 
     def to_markdown(self) -> str:
         """The table in GitHub's Markdown."""
@@ -179,9 +179,7 @@ def _comparison_notes(comparison) -> list[str]:
         if report.kind == "Keras model" and report.file_bytes is not None
     ]
     conditions = {_conditions(r.latency): None for r in reports.values() if r.latency is not None}
-    notes += [
-        f"Latency: {condition}, median and 90th percentile, measured in turns." for condition in conditions
-    ]
+    notes += [f"Latency: {condition}; median and (p90), in turns." for condition in conditions]
     examples = {report.examples for report in reports.values() if report.examples}
     notes += [f"Scores: on {count:,} examples." for count in sorted(examples)]
     return notes + [f"{name}: {note}" for name, report in reports.items() for note in _notes(report)]
