@@ -77,6 +77,15 @@ def test_several_outputs_by_dict_and_by_order():
     assert evaluate_predictions(predictions, [kinds, sizes], chosen) == {"size mean_absolute_error": 2.0}
 
 
+def test_what_a_compiled_model_names_fills_in_where_it_fits():
+    predictions = {"kind": PROBABILITIES, "size": np.ones((4, 1))}
+    targets = [np.array([0, 2, 1, 2]), np.full((4, 1), 3.0)]
+    default = {"size": "mean_absolute_error", "other": "mse"}
+    scores = evaluate_predictions(predictions, targets, default=default)
+    assert scores == {"kind accuracy": 0.75, "size mean_absolute_error": 2.0}
+    assert evaluate_predictions({"y": np.ones((2, 1))}, np.zeros(2), "mse", default="mae") == {"mse": 1.0}
+
+
 def test_errors_say_what_does_not_fit():
     with pytest.raises(ValueError, match=r"3 classes, so targets must be in 0\.\.2.*from 0 to 5"):
         score(PROBABILITIES, np.array([0, 1, 2, 5]))
@@ -86,6 +95,8 @@ def test_errors_say_what_does_not_fit():
         evaluate_predictions({"a": PROBABILITIES, "b": PROBABILITIES}, np.zeros(4))
     with pytest.raises(ValueError, match=r"named \['c'\], but the outputs are \['a', 'b'\]"):
         evaluate_predictions({"a": PROBABILITIES, "b": PROBABILITIES}, {"c": np.zeros(4)})
+    with pytest.raises(ValueError, match=r"`metric` names outputs \['b'\] without targets"):
+        evaluate_predictions({"a": PROBABILITIES}, np.zeros(4), {"b": "mse"})
     with pytest.raises(ValueError, match="Pass `metric=`"):
         score(PROBABILITIES, np.zeros((4, 7)), "accuracy")
 

@@ -7,7 +7,7 @@ from typing import Any
 from tfsqueeze.reporting import tables
 from tfsqueeze.reporting.metrics import Metric
 from tfsqueeze.reporting.presentation import Presentation
-from tfsqueeze.reporting.report import Report, make_report, metric_of, read_examples, time_subjects
+from tfsqueeze.reporting.report import Report, make_report, read_examples, scoring, time_subjects
 from tfsqueeze.reporting.subjects import KerasSubject, Subject, open_subject
 
 
@@ -109,12 +109,12 @@ def compare(
         raise ValueError("`models` is empty: nothing to compare.")
     subjects = {name: open_subject(model) for name, model in models.items()}
     examples = None if data is None else read_examples(data, reference_reader(subjects))
-    chosen = metric if metric is not None else metric_of(subjects.values())
+    score = scoring(metric, subjects.values())
     timings, notes = time_subjects(subjects, latency, runs, threads, batch_size)
     return Comparison(
         {
             name: make_report(
-                name, subject, examples, chosen, timings.get(name), [notes[name]] if name in notes else []
+                name, subject, examples, score, timings.get(name), [notes[name]] if name in notes else []
             )
             for name, subject in subjects.items()
         }

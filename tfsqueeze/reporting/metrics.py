@@ -16,6 +16,8 @@ def evaluate_predictions(
     targets: Any,
     metric: Metric | Mapping[str, Metric] = None,
     weights: np.ndarray | None = None,
+    *,
+    default: Metric | Mapping[str, Metric] = None,
 ) -> dict[str, float]:
     """Scores predictions by output name.
 
@@ -26,6 +28,7 @@ def evaluate_predictions(
             `(y_true, y_pred) -> float`, a dict of those by output name, or None for the default:
             accuracy where the targets are classes, mean squared error otherwise.
         weights: sample weights, for named metrics and Keras metrics.
+        default: what a compiled model names (`default_metric`), used without `metric` where it fits.
 
     Returns:
         Scores by metric name; with several outputs by "<output> <metric>".
@@ -38,12 +41,14 @@ def evaluate_predictions(
         {'accuracy': 1.0}
     """
     by_output = _targets_by_output(targets, list(predictions))
+    if isinstance(metric, Mapping):
+        chosen = _named_metrics(metric, by_output)
+    else:
+        fallback = default.get if isinstance(default, Mapping) else lambda output: default
+        chosen = {output: fallback(output) if metric is None else metric for output in by_output}
     scores = {}
-    for output, target in by_output.items():
-        chosen = _metric_for(metric, output, by_output)
-        if isinstance(metric, Mapping) and chosen is None:
-            continue
-        name, score = score_of(chosen, target, np.asarray(predictions[output]), weights)
+    for output, wanted in chosen.items():
+        name, score = score_of(wanted, by_output[output], np.asarray(predictions[output]), weights)
         scores[name if len(by_output) == 1 else f"{output} {name}"] = score
     return scores
 
@@ -167,15 +172,12 @@ def _targets_by_output(targets, outputs: list[str]) -> dict[str, Any]:
     return dict(zip(outputs, listed, strict=True))
 
 
-def _metric_for(metric, output, by_output):
-    if not isinstance(metric, Mapping):
-        return metric
-    if len(by_output) == 1 and len(metric) == 1:
-        return next(iter(metric.values()))
+def _named_metrics(metric: Mapping[str, Metric], by_output) -> dict[str, Metric]:
+    """The metrics a user named by output; outputs he left out are not scored."""
     unknown = sorted(set(metric) - set(by_output))
     if unknown:
         raise ValueError(f"`metric` names outputs {unknown} without targets. Known: {sorted(by_output)}.")
-    return metric.get(output)
+    return {output: metric[output] for output in by_output if output in metric}
 
 
 def _is_one_hot(target, prediction) -> bool:

@@ -1,8 +1,9 @@
 """`report`: what a model costs and what it gives, measured."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +121,19 @@ def report(
     """
     subject = open_subject(model)
     examples = None if data is None else read_examples(data, subject)
-    chosen = metric if metric is not None else metric_of([subject])
+    score = scoring(metric, [subject])
     timings, notes = time_subjects({"": subject}, latency, runs, threads, batch_size)
     return make_report(
-        name or name_of(subject), subject, examples, chosen, timings.get(""), tuple(notes.values())
+        name or name_of(subject), subject, examples, score, timings.get(""), tuple(notes.values())
     )
 
 
-def make_report(name, subject: Subject, examples, metric, latency, notes=()) -> Report:
-    """A report of an opened subject whose latency was measured already."""
-    metrics = {} if examples is None else _score(subject, examples, metric)
+def make_report(name, subject: Subject, examples, score, latency, notes=()) -> Report:
+    """A report of an opened subject whose latency was measured already; `score` comes from `scoring`."""
+    metrics = {}
+    if examples is not None:
+        predictions = subject.predict(examples, EVALUATION_BATCH_SIZE)
+        metrics = score(predictions, examples.targets, weights=examples.weights)
     facts = subject.facts()
     return Report(
         name=name,
@@ -154,10 +158,11 @@ def read_examples(data, subject: Subject) -> Examples:
     return rename_inputs(examples, subject.specs)
 
 
-def metric_of(subjects) -> Metric | Mapping[str, Metric]:
-    """The metric the first compiled Keras model names, or None for the default by targets."""
+def scoring(metric, subjects) -> Callable[..., dict[str, float]]:
+    """`evaluate_predictions` with the metric asked for, or else the one the first compiled model names."""
     models = [subject.model for subject in subjects if isinstance(subject, KerasSubject)]
-    return next((m for m in map(default_metric, models) if m is not None), None)
+    default = next((named for named in map(default_metric, models) if named is not None), None)
+    return partial(evaluate_predictions, metric=metric, default=default)
 
 
 def name_of(subject: Subject) -> str:
@@ -180,8 +185,3 @@ def time_subjects(
         except (ValueError, RuntimeError) as error:
             notes[name] = f"Latency is unknown: {error}"
     return measure(timed, runs), notes
-
-
-def _score(subject: Subject, examples: Examples, metric) -> dict[str, float]:
-    predictions = subject.predict(examples, EVALUATION_BATCH_SIZE)
-    return evaluate_predictions(predictions, examples.targets, metric, examples.weights)
