@@ -45,7 +45,7 @@ def chain(scale=1.0):
     inputs = keras.Input((6,), name="x")
     x = layers.Dense(5, activation="tanh", name="first")(inputs)
     x = layers.Dense(4, activation="sigmoid", name="second")(x)
-    model = keras.Model(inputs, layers.Dense(2, name="third")(x))
+    model = keras.Model(inputs, layers.Dense(2, name="third")(x), name="chain")
     keras.utils.set_random_seed(1)
     model.set_weights(
         [np.random.default_rng(i).normal(size=w.shape) for i, w in enumerate(model.get_weights())]

@@ -25,7 +25,7 @@ from tfsqueeze.tflite.runner import Runner
 from tfsqueeze.tflite.structure import TFLiteFile
 
 _PARITY_EXAMPLES = 32
-_CHOICE_EXAMPLES = 100
+_CHOICE_EXAMPLES = 200
 _CHOSEN = ("int8", "int4")
 _RANDOM_EXAMPLES = 4
 _LEAST_SNR_DB = {None: 80, "float16": 40, "dynamic": 15, "int8": 15, "int16x8": 20, "int4": 8}
