@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from tfsqueeze.export.parity import compare
 from tfsqueeze.export.result import ExportResult, OutputParity
 from tfsqueeze.export.source import Source
 from tfsqueeze.tflite.file import read
-from tfsqueeze.tflite.runner import Runner
+from tfsqueeze.tflite.runner import ports
 from tfsqueeze.tflite.structure import TFLiteFile
 
 _PARITY_EXAMPLES = 32
@@ -87,6 +86,7 @@ class Exporter:
         self._allow_float = allow_float
         self._select_ops = allow_select_ops
         self._seed = seed
+        self._measured_on: dict[int, tuple[Examples, dict[str, np.ndarray]]] = {}
         self._converter = Converter(source, allow_select_ops=allow_select_ops)
 
     def write(self, target: Path, quantize: str | None, io_dtype: str = "float32") -> ExportResult:
@@ -143,26 +143,29 @@ class Exporter:
             return ValueError(f"{error} Try a fixed batch axis: export_tflite(..., batch_size=1).")
         return error
 
-    @cache  # noqa: B019, an exporter lives as long as one export
     def _examples(self, most: int) -> tuple[Examples, dict[str, np.ndarray]]:
-        """A few examples, spread over the data, and the model's outputs on them."""
+        """Examples spread over the data, and the model's outputs on them, computed once."""
+        if most not in self._measured_on:
+            examples = self._drawn(most)
+            self._measured_on[most] = examples, self._source.run(examples.inputs)
+        return self._measured_on[most]
+
+    def _drawn(self, most: int) -> Examples:
         if self._samples is None:
-            examples = random_examples(self._source.specs, _RANDOM_EXAMPLES, seed=self._seed)
-        else:
-            count = len(self._samples)
-            examples = self._samples[np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
-        return examples, self._source.run(examples.inputs)
+            return random_examples(self._source.specs, _RANDOM_EXAMPLES, seed=self._seed)
+        count = len(self._samples)
+        return self._samples[np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
 
     def _result(self, target, quantize, chosen: Candidate, candidates) -> ExportResult:
         file = chosen.file
-        runner_ports = Runner(file)
+        inputs, outputs = ports(file)
         return ExportResult(
             path=Path(target),
             bytes=len(file.content),
             quantize=quantize,
             backend=chosen.backend,
-            inputs={port.name: port.dtype for port in runner_ports.inputs},
-            outputs={port.name: port.dtype for port in runner_ports.outputs},
+            inputs={port.name: port.dtype for port in inputs},
+            outputs={port.name: port.dtype for port in outputs},
             batch_size=self._source.batch_size,
             parity=chosen.parity,
             parity_examples=chosen.examples,

@@ -68,9 +68,7 @@ class Runner:
     def __init__(self, source, num_threads: int = 1, *, delegate: bool = True, keep_tensors: bool = False):
         self.file: TFLiteFile = read(source)
         self.interpreter = _interpreter(self.file, num_threads, delegate and not keep_tensors, keep_tensors)
-        tensors = self.file.main.tensors
-        self.inputs = [_port(name, i, tensors[i]) for name, i in self.file.signature.inputs.items()]
-        self.outputs = [_port(name, i, tensors[i]) for name, i in self.file.signature.outputs.items()]
+        self.inputs, self.outputs = ports(self.file)
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     @property
@@ -137,6 +135,13 @@ class Runner:
             action()
         except RuntimeError as error:
             raise ValueError(f"The .tflite file cannot {what}: {error}") from error
+
+
+def ports(file: TFLiteFile) -> tuple[list[Port], list[Port]]:
+    """The inputs and outputs of a file, by the names in its signature."""
+    tensors = file.main.tensors
+    inputs = [_port(name, index, tensors[index]) for name, index in file.signature.inputs.items()]
+    return inputs, [_port(name, index, tensors[index]) for name, index in file.signature.outputs.items()]
 
 
 def _interpreter(file: TFLiteFile, num_threads: int, delegate: bool, keep_tensors: bool):
