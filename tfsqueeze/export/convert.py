@@ -100,8 +100,6 @@ class Converter:
         with quiet() as chatter:
             try:
                 return fold_batch_reshapes(bytes(converter.convert()))
-            except KeyboardInterrupt:
-                raise
             except Exception as error:
                 failure = error
         raise UnsupportedOperators(f"{failure}\n{chatter.text}") from failure

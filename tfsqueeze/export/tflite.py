@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from tfsqueeze.core.checks import check_choice, check_positive
+from tfsqueeze.core.checks import UnsupportedModelError, check_choice, check_positive
 from tfsqueeze.core.files import check_writable
 from tfsqueeze.export.calibration import check_data_given
 from tfsqueeze.export.exporter import Exporter
@@ -143,20 +143,27 @@ def _check_request(quantize, backend: str, io_dtype: str, batch_size: int | None
 @contextlib.contextmanager
 def _open_source(model, batch_size: int | None) -> Iterator[Source]:
     """A Keras model as it is, a saved one loaded, a SavedModel without Keras directly."""
-    if isinstance(model, (str, os.PathLike)):
-        from tfsqueeze.models.file_kind import file_kind
-
-        if file_kind(model).name == "graph":
-            with saved_model_source(model, batch_size) as source:
-                yield source
-            return
-    with keras_source(_as_keras(model), batch_size) as source:
-        yield source
+    loaded = model if isinstance(model, keras.Model) else _loaded(model)
+    if loaded is None:
+        with saved_model_source(model, batch_size) as source:
+            yield source
+    else:
+        with keras_source(loaded, batch_size) as source:
+            yield source
 
 
-def _as_keras(model):
-    if isinstance(model, keras.Model):
-        return model
+def _loaded(model) -> keras.Model | None:
+    """The Keras model in a file or folder; None for a SavedModel to be converted by its signature."""
+    from tfsqueeze.models.file_kind import file_kind
     from tfsqueeze.models.load import load_model
 
-    return load_model(model)
+    kind = file_kind(model).name if isinstance(model, (str, os.PathLike)) else ""
+    if kind == "graph":
+        return None
+    try:
+        return load_model(model)
+    except UnsupportedModelError:
+        # A SavedModel computes without its Keras layers being known.
+        if kind == "saved_model":
+            return None
+        raise
