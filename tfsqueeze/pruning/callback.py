@@ -8,6 +8,9 @@ from tfsqueeze.core.schedules import as_schedule
 from tfsqueeze.pruning.constraint import MaskConstraint
 from tfsqueeze.pruning.gradients import loss_gradients
 from tfsqueeze.pruning.masks import MaskRule, sparsity_of
+from tfsqueeze.pruning.patterns import Unstructured
+from tfsqueeze.pruning.regrowth import Regrowth
+from tfsqueeze.pruning.scalars import check_log_dir, write_scalars
 from tfsqueeze.pruning.targets import find_targets
 
 
@@ -22,7 +25,10 @@ class PruningCallback(keras.callbacks.Callback):
     Args:
         schedule: the sparsity in [0, 1) as a number, a `tfs.schedules` object or a tfmot
             `PruningSchedule`, over the steps of `optimizer.iterations`. None keeps the zeros there are.
-        criterion, pattern, scope, select, data: see `tfs.prune`.
+        criterion, pattern, scope, select, data: see `tfs.prune`. With a map as `scope`, the schedule's
+            share of its own final value scales the map's sparsities.
+        regrowth: a `tfs.Regrowth` to swap weights at every update; with pattern "unstructured" only.
+        log_dir: folder for TensorBoard scalars of each kernel's sparsity per epoch, or None.
 
     Attributes:
         skipped: after training has begun, why layers with weights are not pruned, by path.
@@ -46,15 +52,23 @@ class PruningCallback(keras.callbacks.Callback):
         scope="layer",
         select=None,
         data=None,
+        regrowth: Regrowth | None = None,
+        log_dir=None,
     ):
         super().__init__()
         self.schedule = None if schedule is None else as_schedule(schedule)
         self.select = select
         self.data = data
+        self.regrowth = regrowth
+        self.log_dir = log_dir
         self.skipped: dict[str, str] = {}
         self._rule = MaskRule(criterion, pattern, scope)
+        check_log_dir(log_dir)
         self._targets, self._constraints = [], []
         self._last_update: int | None = None
+        self._unchecked = self._hold_each_batch = False
+        if regrowth is not None and self._rule.pattern != Unstructured():
+            raise ValueError(f"`regrowth` goes with pattern='unstructured'. Received: pattern={pattern!r}.")
 
     def on_train_begin(self, logs=None):
         """Installs the constraints; Keras' compiled step is made anew so that it contains them."""
@@ -65,6 +79,7 @@ class PruningCallback(keras.callbacks.Callback):
             constraint.install()
         self.model.make_train_function(force=True)
         self._last_update = None
+        self._hold_each_batch = False
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts from the weights as they are once every callback has begun (one may restore a backup)."""
@@ -73,6 +88,8 @@ class PruningCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Updates the masks when the schedule says so; several steps may have run since the last call."""
+        if self._unchecked or self._hold_each_batch:
+            self._check_optimizer()
         step = self._step()
         if self.schedule is not None and self.schedule.is_due(self._last_update, step):
             self._update(self.schedule.last_due(step))
@@ -81,6 +98,8 @@ class PruningCallback(keras.callbacks.Callback):
         """Reports the sparsity."""
         if logs is not None:
             logs["sparsity"] = sparsity_of(self._targets)
+        if self.log_dir is not None:
+            write_scalars(self.log_dir, self._targets, epoch)
 
     def on_train_end(self, logs=None):
         """Removes the constraints; the zeros survive what other callbacks do at the end."""
@@ -103,19 +122,47 @@ class PruningCallback(keras.callbacks.Callback):
             self._last_update = -1
 
     def _update(self, step: int) -> None:
-        gradients = None
-        if self._rule.needs_gradients:
-            gradients = loss_gradients(self.model, self._targets, self.data)
-        self._set_masks(self._rule.masks(self._targets, self.schedule(step), gradients))
+        gradients = self._gradients()
+        masks = self._rule.masks(self._targets, self.schedule(step), gradients, self._progress(step))
+        if self.regrowth is not None:
+            masks = [
+                self.regrowth.swap(mask, target.variable.numpy(), gradient, step)
+                for mask, target, gradient in zip(masks, self._targets, gradients, strict=True)
+            ]
+        self._set_masks(masks)
         self._last_update = step
+
+    def _progress(self, step: int) -> float:
+        final = self.schedule(max(self.schedule.end_step, step))
+        return self.schedule(step) / final if final else 1.0
+
+    def _gradients(self) -> list:
+        by_gradient = self.regrowth is not None and self.regrowth.by == "gradient"
+        if self._rule.needs_gradients or by_gradient:
+            return loss_gradients(self.model, self._targets, self.data)
+        return [None] * len(self._targets)
 
     def _set_masks(self, masks) -> None:
         for constraint, mask in zip(self._constraints, masks, strict=True):
             constraint.mask.assign(mask)
             constraint.apply()
+        self._unchecked = True
 
     def _step(self) -> int:
         return int(keras.ops.convert_to_tensor(self.model.optimizer.iterations).numpy())
+
+    def _check_optimizer(self) -> None:
+        """Looks, after the first step with new masks, whether the step has kept them."""
+        self._unchecked = False
+        revived = sum(constraint.apply() for constraint in self._constraints)
+        if revived and not self._hold_each_batch:
+            self._hold_each_batch = True
+            warnings.warn(
+                f"The training step does not apply constraints ({type(self.model.optimizer).__name__} or a "
+                "custom `train_step` updates weights without them): pruned weights are set to zero after "
+                "each batch instead, which is slower.",
+                stacklevel=2,
+            )
 
     def _hold_zeros(self) -> None:
         revived = sum(constraint.apply() for constraint in self._constraints)

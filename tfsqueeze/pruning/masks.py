@@ -44,7 +44,11 @@ class MaskRule:
         return self.pattern.misfit(_matrix_shape(target))
 
     def masks(
-        self, targets: list[Target], sparsity: float, gradients: list[np.ndarray] | None = None
+        self,
+        targets: list[Target],
+        sparsity: float,
+        gradients: list[np.ndarray | None] | None = None,
+        progress: float = 1.0,
     ) -> list[np.ndarray]:
         """One boolean mask per target, True where a weight stays.
 
@@ -52,6 +56,7 @@ class MaskRule:
             targets: the kernels that fit the pattern, with finite weights.
             sparsity: fraction of zeros over all of them, in [0, 1).
             gradients: the loss' gradient per target, for criteria that use it.
+            progress: how much of a `scope` that lists sparsities itself applies, in [0, 1].
 
         Raises:
             ValueError: if a kernel holds NaN, naming it, or the pattern cannot reach `sparsity`.
@@ -67,7 +72,7 @@ class MaskRule:
             for target, gradient in zip(targets, known, strict=True)
         ]
         units = [self.pattern.pool(matrix) for matrix in scores]
-        fractions = distribute(self.scope, targets, units, sparsity)
+        fractions = distribute(self.scope, targets, units, sparsity, progress)
         dropped = [lowest_dropped(unit, fraction) for unit, fraction in zip(units, fractions, strict=True)]
         return [
             from_matrix(self.pattern.spread(mask, matrix.shape), target.kernel, target.variable.shape)

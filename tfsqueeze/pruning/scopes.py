@@ -23,7 +23,9 @@ def check_scope(scope):
     return scope
 
 
-def distribute(scope, targets: list[Target], units: list[np.ndarray], sparsity: float) -> list[float]:
+def distribute(
+    scope, targets: list[Target], units: list[np.ndarray], sparsity: float, progress: float = 1.0
+) -> list[float]:
     """The fraction of units to drop in each kernel.
 
     Args:
@@ -34,9 +36,10 @@ def distribute(scope, targets: list[Target], units: list[np.ndarray], sparsity: 
         targets: the kernels.
         units: the scores of each kernel's units; infinite where a unit must stay.
         sparsity: fraction of units to drop over all kernels, in [0, 1).
+        progress: how much of a map's sparsities applies, in [0, 1].
     """
     if isinstance(scope, Mapping):
-        return _explicit(scope, targets)
+        return [progress * fraction for fraction in _explicit(scope, targets)]
     if scope == "global":
         return _global(units, sparsity)
     if scope == "erk":
