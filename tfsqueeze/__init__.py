@@ -28,6 +28,7 @@ from tfsqueeze.version import __version__
 _ON_FIRST_USE = {
     "compare": "tfsqueeze.reporting.compare",
     "export_tflite": "tfsqueeze.export.tflite",
+    "export_variants": "tfsqueeze.export.tflite",
     "load_model": "tfsqueeze.models.load",
     "report": "tfsqueeze.reporting.report",
 }
@@ -42,6 +43,7 @@ __all__ = [
     "compare",
     "explain",
     "export_tflite",
+    "export_variants",
     "load_model",
     "prune",
     "report",
