@@ -1,0 +1,42 @@
+"""Going on with long work from a file: the file must belong to the same model and settings."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def weights_digest(model: keras.Model) -> str:
+    """A digest of the paths, shapes and values of all weights of a built model."""
+    return arrays_digest({f"{i} {w.name}": w.numpy() for i, w in enumerate(model.weights)})
+
+
+def arrays_digest(arrays) -> str:
+    """A digest of the names, shapes, dtypes and values of a nested structure of arrays."""
+    digest = hashlib.sha256()
+    for path, value in keras.tree.flatten_with_path(arrays):
+        array = np.asarray(value)
+        digest.update(f"{path} {array.shape} {array.dtype}".encode())
+        content = repr(array.tolist()).encode() if array.dtype.kind == "O" else array.tobytes()
+        digest.update(content)
+    return digest.hexdigest()[:32]
+
+
+def setting_text(value: Any) -> str:
+    """A setting as text that is the same in another run of the program: functions go by their name."""
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return repr(value)
+
+
+def check_same_work(path, stored: Mapping[str, str], present: Mapping[str, str]) -> None:
+    """Raises ValueError if the file at `path` was begun with other settings, naming those that differ."""
+    different = [name for name in present if stored.get(name) != present[name]]
+    if different:
+        details = "; ".join(f"{name}: {stored.get(name)} there, {present[name]} now" for name in different)
+        raise ValueError(
+            f"The storage {str(path)!r} holds the work on another model or with other settings ({details}). "
+            "Give another `storage`, or delete it to begin anew."
+        )

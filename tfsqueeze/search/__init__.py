@@ -1,0 +1,1 @@
+"""Trying many settings and choosing among them: sensitivity analysis, searches within a budget."""
