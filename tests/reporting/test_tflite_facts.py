@@ -8,8 +8,9 @@ from keras import layers
 from tests.reporting.conftest import convert
 from tests.zoo import ZOO
 from tfsqueeze.reporting.keras_facts import keras_facts
-from tfsqueeze.reporting.tflite_facts import float_operators, is_integer_file, tflite_facts
+from tfsqueeze.reporting.tflite_facts import float_names, tflite_facts
 from tfsqueeze.tflite.file import read
+from tfsqueeze.tflite.operators import is_integer_file
 
 
 def test_weights_macs_and_memory_of_every_precision(contents, image_model):
@@ -43,12 +44,12 @@ def test_operators_carry_their_types(contents):
 
 def test_float_operators_are_listed_for_integer_files_only(contents):
     assert not is_integer_file(read(contents[None]))
-    assert float_operators(read(contents[None])) == []
+    assert float_names(read(contents[None])) == []
     assert is_integer_file(read(contents["int8"]))
-    assert float_operators(read(contents["int8"])) == []
+    assert float_names(read(contents["int8"])) == []
     model = keras.Sequential([keras.Input((8,)), layers.Dense(8), layers.ELU(), layers.Dense(4)])
     content = convert(model, "int8", np.random.default_rng(0).normal(size=(20, 8)).astype("float32"))
-    assert [name.split()[0] for name in float_operators(read(content))] == ["ELU"]
+    assert [name.split()[0] for name in float_names(read(content))] == ["ELU"]
 
 
 def test_zeros_are_counted_also_where_they_are_quantized(pruned_dense):

@@ -15,11 +15,12 @@ from tfsqueeze.export.convert import Converter
 from tfsqueeze.export.finish import finish
 from tfsqueeze.export.isolation import convert_in_child
 from tfsqueeze.export.localize import first_mismatch, largest_drops, layer_of
-from tfsqueeze.export.operators import check_integer, float_operators, select_operators
+from tfsqueeze.export.operators import check_integer, float_counts
 from tfsqueeze.export.parity import compare
 from tfsqueeze.export.result import ExportResult, OutputParity
 from tfsqueeze.export.source import Source
 from tfsqueeze.tflite.file import read
+from tfsqueeze.tflite.operators import select_operators
 from tfsqueeze.tflite.runner import ports
 from tfsqueeze.tflite.structure import TFLiteFile
 
@@ -135,7 +136,7 @@ class Exporter:
             if not select_operators(file):
                 raise self._with_remedy(error) from error
             parity = {}
-        return Candidate(backend, how, file, parity, float_operators(file), len(examples))
+        return Candidate(backend, how, file, parity, float_counts(file), len(examples))
 
     def _with_remedy(self, error: ValueError) -> ValueError:
         """Some operations convert wrongly with a free batch axis and rightly with a fixed one."""

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfsqueeze.core.checks import UnsupportedModelError, check_model
 from tfsqueeze.core.data import InputSpec, input_specs, pack_inputs
+from tfsqueeze.core.outputs import output_names
 from tfsqueeze.export.precision import float32_compute
 from tfsqueeze.export.quiet import quiet
 from tfsqueeze.tflite.runner import in_batches
@@ -128,26 +129,13 @@ def _trace_keras(model, specs) -> tuple[Callable, dict[str, str]]:
     def serve(*tensors):
         inputs = {spec.name: tensor for spec, tensor in zip(specs, tensors, strict=True)}
         outputs = model(pack_inputs(model, inputs), training=False)
-        output_keys.update(_keys(_output_names(model, outputs)))
+        output_keys.update(_keys(output_names(model, outputs)))
         return dict(
             zip(output_keys.values(), map(tf.convert_to_tensor, keras.tree.flatten(outputs)), strict=True)
         )
 
     function = tf.function(serve, input_signature=signature, autograph=False)
     return function.get_concrete_function(), output_keys
-
-
-def _output_names(model, outputs) -> list[str]:
-    """Dict keys if the outputs are a dict, else the names of the output layers, else output_0, ..."""
-    paths = (
-        [path for path, _ in keras.tree.flatten_with_path(outputs)] if keras.tree.is_nested(outputs) else [()]
-    )
-    if isinstance(outputs, Mapping):
-        return ["_".join(map(str, path)) for path in paths]
-    functional = getattr(model, "_functional", None) or model
-    names = list(getattr(functional, "output_names", None) or [])
-    usable = len(names) == len(paths) and len(set(names)) == len(names)
-    return names if usable else [f"output_{index}" for index in range(len(paths))]
 
 
 def _keys(names: list[str]) -> dict[str, str]:

@@ -10,10 +10,9 @@ from tfsqueeze.reporting.facts import Facts, LayerFacts, OperatorCount
 from tfsqueeze.reporting.memory import Step, peak_bytes
 from tfsqueeze.reporting.tflite_macs import operator_macs
 from tfsqueeze.reporting.tflite_shapes import for_one_example, keeps_examples_apart
+from tfsqueeze.tflite.operators import FLOAT_TYPES, float_operators, is_integer_file, select_operators
 from tfsqueeze.tflite.structure import BITS, Operator, Subgraph, Tensor, TFLiteFile
 
-FLOAT_TYPES = ("FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64")
-INTEGER_ACTIVATIONS = ("INT8", "UINT8", "INT16")
 LOOP_NOTE = "MACs are unknown: there are loops or branches, and how often they run is not in the file."
 KERNEL_OPERATORS = ("CONV", "FULLY_CONNECTED", "LSTM", "RNN", "SVDF", "BATCH_MATMUL", "EMBEDDING")
 
@@ -62,39 +61,21 @@ def _facts(file: TFLiteFile) -> Facts:
         activation_bytes=_activation_bytes(file.main) if shapes_known else None,
         layers=layers,
         operators=operator_counts(file),
-        select_tf_ops=sorted(
-            {op.name for graph in file.subgraphs for op in graph.operators if op.is_select_tf}
-        ),
-        float_ops=float_operators(file),
+        select_tf_ops=select_operators(file),
+        float_ops=float_names(file),
         notes=notes,
     )
 
 
-def float_operators(file: TFLiteFile) -> list[str]:
-    """Operators that compute in float although the file is an integer one, as "NAME (tensor)".
-
-    A file is an integer one if an operator other than QUANTIZE computes an integer activation. Conversions
-    between float and integer (QUANTIZE, DEQUANTIZE) are no computation and are not listed.
-    """
+def float_names(file: TFLiteFile) -> list[str]:
+    """Operators that compute in float although the file is an integer one, as "NAME (tensor)"."""
     if not is_integer_file(file):
         return []
     return [
         f"{operator.name} ({graph.tensors[operator.outputs[0]].name})"
-        for graph in file.subgraphs
-        for operator in graph.operators
-        if _computes_float(operator, graph)
+        for operator, graph in float_operators(file)
+        if operator.outputs
     ]
-
-
-def is_integer_file(file: TFLiteFile) -> bool:
-    """Whether any operator other than QUANTIZE computes a quantized activation."""
-    return any(
-        graph.tensors[index].is_quantized and graph.tensors[index].dtype in INTEGER_ACTIVATIONS
-        for graph in file.subgraphs
-        for operator in graph.operators
-        if operator.name != "QUANTIZE"
-        for index in operator.outputs
-    )
 
 
 def operator_counts(file: TFLiteFile) -> list[OperatorCount]:
@@ -202,13 +183,6 @@ def _weight_type(operator: Operator, graph: Subgraph) -> str:
     constants = [graph.tensors[index] for index in operator.inputs if index >= 0]
     weights = [tensor for tensor in constants if _is_weight(tensor, operator) and len(tensor.shape) > 1]
     return max(weights, key=lambda tensor: tensor.elements).dtype.lower() if weights else ""
-
-
-def _computes_float(operator: Operator, graph: Subgraph) -> bool:
-    if operator.name in ("QUANTIZE", "DEQUANTIZE") or not operator.outputs:
-        return False
-    touched = [graph.tensors[index] for index in (*operator.inputs, *operator.outputs) if index >= 0]
-    return any(tensor.dtype in FLOAT_TYPES for tensor in touched if not tensor.is_constant)
 
 
 def _batch_size(graph: Subgraph) -> int:
