@@ -8,7 +8,6 @@ float32 file on the 10,000 test images; bytes are those of the file, raw and gzi
 """
 
 import argparse
-import os
 import statistics
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 import tfsqueeze as tfs
 from tests.benchmarks import cifar10
+from tfsqueeze.models.legacy import import_tfmot
 
 EPOCHS = 4
 SETTINGS = {
@@ -75,13 +75,9 @@ def tfmot(baseline, train, seed, sparsity, folder, pattern="unstructured"):
     """The same with tfmot's wrappers on tf_keras, stripped and converted by the plain converter."""
     import tensorflow as tf
 
-    tf.keras.layers  # noqa: B018  (tfmot would otherwise bind tf.keras to Keras 2)
-    legacy = os.environ.get("TF_USE_LEGACY_KERAS")
+    sparse = import_tfmot().sparsity.keras
     import tf_keras
-    from tensorflow_model_optimization.sparsity import keras as sparse
 
-    if legacy is None:
-        os.environ.pop("TF_USE_LEGACY_KERAS", None)
     tf_keras.utils.set_random_seed(seed)
     published = cifar10.data_folder() / "mlperf_tiny" / "models" / "pretrainedResnet.h5"
     model = tf_keras.models.load_model(published, compile=False)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tfsqueeze import schedules
 from tfsqueeze.core.schedules import as_schedule
+from tfsqueeze.models.legacy import import_tfmot
 
 GROWING = (schedules.Polynomial, schedules.Cosine, schedules.Exponential)
 ALL = (
@@ -72,10 +73,7 @@ def test_a_number_is_a_constant():
 
 
 def test_tfmot_schedules_keep_their_values():
-    import tensorflow as tf
-
-    tf.keras.layers  # noqa: B018  (tfmot would otherwise bind tf.keras to Keras 2)
-    sparsity = pytest.importorskip("tensorflow_model_optimization").sparsity.keras
+    sparsity = import_tfmot().sparsity.keras
     theirs = as_schedule(sparsity.PolynomialDecay(0.1, 0.9, 2, 12, power=3, frequency=5))
     ours = schedules.Polynomial(0.1, 0.9, 2, 12, power=3, frequency=5)
     assert [theirs(step) for step in range(2, 20)] == pytest.approx([ours(step) for step in range(2, 20)])

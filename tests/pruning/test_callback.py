@@ -10,6 +10,7 @@ from keras import layers
 
 import tfsqueeze as tfs
 from tests.zoo import ZOO, residual, zoo_inputs, zoo_targets
+from tfsqueeze.models.legacy import import_tfmot
 from tfsqueeze.pruning.targets import find_targets
 
 
@@ -231,9 +232,7 @@ def test_the_same_callback_can_be_used_again(model):
 
 
 def test_tfmot_schedules_are_taken_as_they_are(model):
-    tf.keras.layers  # noqa: B018  (tfmot would otherwise bind tf.keras to Keras 2)
-    from tensorflow_model_optimization.sparsity import keras as sparsity
-
+    sparsity = import_tfmot().sparsity.keras
     fit(model, [tfs.PruningCallback(sparsity.PolynomialDecay(0.0, 0.75, 0, 6, frequency=2))], epochs=2)
     assert_sparse(model, 0.75)
 
