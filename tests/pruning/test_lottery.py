@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import tfsqueeze as tfs
 from tests.zoo import ZOO, zoo_inputs, zoo_targets
-from tfsqueeze.core.new_weights import with_new_weights
 from tfsqueeze.pruning.lottery import find_ticket
 from tfsqueeze.pruning.targets import find_targets
 
@@ -126,32 +126,6 @@ def test_the_control_has_the_masks_and_other_weights():
     np.testing.assert_array_equal(first.get_layer("head").kernel.numpy() != 0, ticket.masks["head/kernel"])
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_new_weights_for_every_model(name):
-    model = ZOO[name]()
-    state = np.random.get_state()[1].tolist()
-    twin, same = with_new_weights(model, 1), with_new_weights(model, 1)
-    assert np.random.get_state()[1].tolist() == state
-    kernels = {id(target.variable) for target in find_targets(twin)[0]}
-    for old, new, again in zip(model.weights, twin.weights, same.weights, strict=True):
-        np.testing.assert_array_equal(new, again)
-        if id(new) in kernels:
-            assert (new.numpy() != old.numpy()).all()
-        if not old.trainable:
-            np.testing.assert_array_equal(new, old)
-
-
-def test_frozen_layers_and_adapted_statistics_stay_in_the_control():
-    scale = layers.Normalization(name="scale")
-    scale.adapt(np.random.default_rng(0).normal(3, 2, (50, 5)))
-    model = keras.Sequential([keras.Input((5,)), scale, layers.Dense(4, name="frozen"), layers.Dense(3)])
-    model.get_layer("frozen").trainable = False
-    twin = with_new_weights(model, 5)
-    np.testing.assert_array_equal(twin.get_layer("frozen").kernel, model.get_layer("frozen").kernel)
-    np.testing.assert_array_equal(twin.get_layer("scale").mean, scale.mean)
-    assert not np.array_equal(twin.layers[-1].kernel, model.layers[-1].kernel)
-
-
 def test_work_goes_on_after_the_last_finished_training(tmp_path):
     def build():
         keras.utils.set_random_seed(4)
@@ -238,6 +212,21 @@ def test_a_compiled_model_gives_compiled_copies():
 
     ticket = find_ticket(model, train, rounds=1, criterion="taylor", data=(x, y))
     assert ticket.model.compiled and ticket.control(1).compiled
+
+
+def test_under_a_distribution_strategy(mirrored):
+    with mirrored.scope():
+        model = mlp()
+
+    def train(twin, callbacks):
+        with mirrored.scope():
+            twin.compile("adam", "mse")
+        data = tf.data.Dataset.from_tensor_slices((zoo_inputs(model, 8), np.ones((8, 3)))).batch(4)
+        return twin.fit(data, verbose=0, shuffle=False, callbacks=callbacks)
+
+    ticket = find_ticket(model, train, rounds=1, rewind=1)
+    trained = ticket.trained.get_layer("hidden").kernel.numpy()
+    np.testing.assert_array_equal(trained != 0, ticket.masks["hidden/kernel"])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from keras import layers
 
 import tfsqueeze as tfs
 from tests.zoo import ZOO, zoo_inputs
-from tfsqueeze.search.budget import distribute_zeros, hull_segments
+from tfsqueeze.search.budget import distribute_zeros, extended, hull_segments
 from tfsqueeze.search.sensitivity import sensitivity
 from tfsqueeze.search.sensitivity_result import Sensitivity
 
@@ -90,9 +90,12 @@ def test_an_evaluation_that_trains_leaves_no_trace():
 
     sensitivity(model, after_a_step, sparsities=(0.5,), select="head", **quiet)
     unpruned, pruned = record.seen
-    names = [variable.path for variable in model.weights]
-    changed = [n for n, a, b in zip(names, unpruned, pruned, strict=True) if not np.array_equal(a, b)]
-    assert changed == ["head/kernel"]
+    changed = [
+        variable
+        for variable, a, b in zip(model.weights, unpruned, pruned, strict=True)
+        if not np.array_equal(a, b)
+    ]
+    assert changed == [model.get_layer("head").kernel]
 
 
 def test_data_instead_of_a_function():
@@ -138,6 +141,12 @@ def test_hull_by_hand():
     assert hull_segments([(0, 0.0), (0.5, 1.0), (1.0, 0.5)], 2) == [(0.5, 2.0)]
 
 
+def test_extension_by_hand():
+    assert extended([(0, 0.0), (0.5, 0.1)], worst=0.6) == [(0, 0.0), (0.5, 0.1), (1.0, 0.6)]
+    assert extended([(0, 0.0), (0.5, 0.4)], worst=0.6) == [(0, 0.0), (0.5, 0.4), (1.0, 0.8)]
+    assert extended([(0, 0.0), (0.5, 0.4)], worst=0.6, end=0.5) == [(0, 0.0), (0.5, 0.4)]
+
+
 def test_budget_by_hand():
     found = Sensitivity(
         baseline=1.0,
@@ -149,10 +158,15 @@ def test_budget_by_hand():
     assert found.budget(0.675) == {"fragile": 0.0, "sturdy": 0.9}
     assert found.budget(0.75) == {"fragile": 0.3, "sturdy": 0.9}
     assert found.budget(0.0) == {"fragile": 0.0, "sturdy": 0.0}
-    with pytest.raises(ValueError, match=r"largest sparsity measured, 0\.9. Received: sparsity=0\.95"):
-        found.budget(0.95)
+    # Beyond 0.9 "sturdy" rises by 0.7 over 30 weights, "fragile" as it did, by 0.6 over 40.
+    assert found.budget(0.92) == {"fragile": 0.98, "sturdy": 0.9}
+    assert found.budget(0.95) == {"fragile": 0.99, "sturdy": 281 / 300}
     with pytest.raises(ValueError, match=r"must be in \[0, 1\)"):
         found.budget(1.5)
+    halves = Sensitivity(1.0, {"a": {0.25: 0.9}, "b": {0.25: 1.0}}, {"a": 16, "b": 8}, max_sparsity=0.5)
+    assert halves.budget(0.375) == {"a": 7 / 16, "b": 0.25}
+    with pytest.raises(ValueError, match=r"leaves at most a sparsity of 0\.5. Received: sparsity=0\.6"):
+        halves.budget(0.6)
 
 
 def test_equal_costs_share_the_zeros():

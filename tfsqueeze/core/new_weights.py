@@ -25,8 +25,7 @@ def with_new_weights(model: keras.Model, seed: int) -> keras.Model:
         >>> other = with_new_weights(model, seed=1)
     """
     with _python_random(seed):
-        drawn = _drawn_anew(model)
-    twin = rewrite(model)
+        drawn, twin = _drawn_anew(model), rewrite(model)
     for variable, new in zip(twin.weights, drawn.weights, strict=True):
         if variable.trainable:
             variable.assign(new)

@@ -8,9 +8,8 @@ import numpy as np
 
 from tfsqueeze.core.checks import check_fraction, check_model
 from tfsqueeze.core.resuming import weights_digest
-from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.pruning.ticket import Ticket
-from tfsqueeze.pruning.ticket_search import KernelChoice, TicketSearch, Train
+from tfsqueeze.pruning.ticket_search import KernelChoice, TicketSearch, Train, copy_of
 from tfsqueeze.pruning.ticket_storage import TicketFolder
 
 
@@ -65,7 +64,8 @@ def find_ticket(
         ...     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         ...     return model.fit(x, y, epochs=10, validation_data=held_out, callbacks=callbacks)
         >>> ticket = tfs.find_ticket(model, train, sparsity=0.9, rewind=200)
-        >>> control = train(ticket.control(seed=1), [tfs.PruningCallback()])
+        >>> control = ticket.control(seed=1)
+        >>> control_history = train(control, [tfs.PruningCallback()])
 
     Source: Frankle & Carbin, The Lottery Ticket Hypothesis, arXiv:1803.03635; Frankle et al., Stabilizing
     the Lottery Ticket Hypothesis, arXiv:1903.01611 (late rewinding).
@@ -76,7 +76,7 @@ def find_ticket(
     _check_train(train)
     rewind = _checked_rewind(rewind, model)
     choice = KernelChoice(criterion, pattern, scope, select, data)
-    search = TicketSearch(rewrite(model), train, choice, rewind, sparsity, rounds)
+    search = TicketSearch(copy_of(model), train, choice, rewind, sparsity, rounds)
     folder = TicketFolder(storage, {"model": weights_digest(model), **search.settings()})
     state = folder.read()
     if state is None:

@@ -48,7 +48,8 @@ class Ticket:
         Returns:
             An untrained model, compiled as `model` is. Train it as the ticket.
         """
-        twin = with_new_weights(self.initial, seed)
+        with self.initial.distribute_strategy.scope():
+            twin = with_new_weights(self.initial, seed)
         put_on(twin, [variable.numpy() for variable in twin.weights], self.masks)
         return twin
 
@@ -76,5 +77,10 @@ def put_on(model: keras.Model, values: list[np.ndarray], masks: dict[str, np.nda
     for path, mask in masks.items():
         values = found[path].numpy()
         # A living weight that begins at exactly 0 would be taken for a pruned one.
-        living = np.where(values == 0, np.finfo("float32").tiny, values)
+        living = np.where(values == 0, _smallest(values.dtype), values)
         found[path].assign(np.where(mask, living, 0))
+
+
+def _smallest(dtype) -> float:
+    """The smallest normal number; bfloat16, which NumPy does not know, has that of float32."""
+    return float(np.finfo(dtype if dtype.kind == "f" else "float32").tiny)

@@ -54,6 +54,12 @@ def at_share(sparsity: float, share: float) -> float:
     return 1 - (1 - sparsity) ** share
 
 
+def copy_of(model: keras.Model) -> keras.Model:
+    """An exact copy that lives on the devices `model` does."""
+    with model.distribute_strategy.scope():
+        return rewrite(model)
+
+
 class TicketSearch:
     """Trains, prunes and rewinds copies of `initial`.
 
@@ -89,7 +95,7 @@ class TicketSearch:
         """The state before the first training."""
         start = self.rewind if isinstance(self.rewind, list) else _values(self.initial)
         if callable(self.rewind):
-            early = rewrite(self.initial)
+            early = copy_of(self.initial)
             self.rewind(early)
             start = _values(early)
         masks = [np.ones(target.variable.shape, bool) for target in self.choice.targets(self.initial)[0]]
@@ -98,7 +104,7 @@ class TicketSearch:
     def train_next(self, state: TicketState) -> keras.Model:
         """The next round: brings `state` forward and returns the trained model."""
         number = len(state.history)
-        student = rewrite(self.initial)
+        student = copy_of(self.initial)
         masks = self._next_masks(student, state) if number else state.masks
         put_on(student, state.rewound, self._by_path(masks) if number else {})
         point = _RewindPoint(student, self.rewind) if isinstance(self.rewind, int) else None
@@ -117,11 +123,11 @@ class TicketSearch:
 
     def ticket(self, state: TicketState, trained: keras.Model | None) -> Ticket:
         """The result of the last round; `trained` is made again if it was not trained in this program."""
-        model = rewrite(self.initial)
+        model = copy_of(self.initial)
         masks = self._by_path(state.masks)
         put_on(model, state.rewound, masks)
         if trained is None:
-            trained = rewrite(self.initial)
+            trained = copy_of(self.initial)
             put_on(trained, state.trained, {})
         return Ticket(model, trained, masks, state.history, self.initial, self.skipped)
 

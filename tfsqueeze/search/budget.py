@@ -18,10 +18,10 @@ def distribute_zeros(sizes: list[int], curves: list[list[tuple[float, float]]], 
     Args:
         sizes: weights per layer.
         curves: per layer, (sparsity, loss of score) by rising sparsity, beginning with (0, 0).
-        sparsity: fraction of zeros over all layers, at most what the curves reach.
+        sparsity: fraction of zeros over all layers, at most where the curves end.
 
     Returns:
-        Zeros per layer, `round(sparsity * sum(sizes))` in total.
+        Zeros per layer, `round(sparsity * sum(sizes))` in total; at least one weight of each layer lives.
     """
     total = round(sparsity * sum(sizes))
     segments = [
@@ -39,6 +39,23 @@ def distribute_zeros(sizes: list[int], curves: list[list[tuple[float, float]]], 
         if left <= 0:
             break
     return _whole(zeros, sizes, total)
+
+
+def extended(curve: list[tuple[float, float]], worst: float, end: float = 1.0) -> list[tuple[float, float]]:
+    """The curve with an estimate at `end`, where nothing was measured.
+
+    An emptied layer cuts the network in two, which costs at least the `worst` loss measured in any layer,
+    and not less than the curve's last slope foretells.
+
+    Example:
+        >>> extended([(0, 0.0), (0.5, 0.1)], worst=0.6)
+        [(0, 0.0), (0.5, 0.1), (1.0, 0.6)]
+    """
+    (before, lower), (last, loss) = curve[-2:]
+    if last >= end:
+        return curve
+    slope = max(loss - lower, 0.0) / (last - before)
+    return [*curve, (end, max(worst, loss + slope * (end - last)))]
 
 
 def hull_segments(curve: list[tuple[float, float]], size: int) -> list[tuple[float, float]]:
@@ -70,7 +87,7 @@ def _slope(weights, losses, start: int, end: int) -> float:
 
 def _whole(zeros: np.ndarray, sizes: list[int], total: int) -> list[int]:
     """Rounds to whole numbers that add up to `total`, the largest remainders up; no layer is emptied."""
-    counts = [math.floor(value + 1e-9) for value in zeros]
+    counts = [min(math.floor(value + 1e-9), size - 1) for value, size in zip(zeros, sizes, strict=True)]
     by_remainder = np.argsort(np.array(counts) - zeros, kind="stable")
     while sum(counts) < total:
         open_layers = [layer for layer in by_remainder if counts[layer] + 1 < sizes[layer]]

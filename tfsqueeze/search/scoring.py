@@ -44,7 +44,7 @@ class Scorer:
         self._directions = _directions(default_metric(model))
         self.name = "score"
         self._evaluate = self._on_data
-        digest = arrays_digest([self.examples.inputs, self.examples.targets])
+        digest = arrays_digest([self.examples.inputs, self.examples.targets, self.examples.weights])
         self.identity = f"{len(self.examples)} examples {digest}"
 
     def __call__(self, model: keras.Model) -> float:

@@ -45,7 +45,7 @@ def sensitivity(
             measure. It may train the model for a moment: all weights are put back after every call. Or
             labelled examples in any form `model.evaluate` takes: the score is then the metric the model was
             compiled with, else accuracy or mean squared error; errors count negative.
-        sparsities: fractions of zeros in (0, 1) to try. The largest bounds what a budget can reach.
+        sparsities: fractions of zeros in (0, 1) to try. A budget guesses beyond the largest.
         criterion, pattern: as in `tfs.prune`. The criteria that use gradients need labelled examples as
             `evaluate`.
         select: layers to try, see `tfs.Select`; None for those that `tfs.prune` would prune.
@@ -94,6 +94,7 @@ def sensitivity(
         },
         metric=file.metric,
         skipped=skipped,
+        max_sparsity=rule.pattern.max_sparsity,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from tfsqueeze.core.checks import check_fraction
 from tfsqueeze.reporting.presentation import Presentation
 from tfsqueeze.reporting.tables import Table
-from tfsqueeze.search.budget import distribute_zeros
+from tfsqueeze.search.budget import distribute_zeros, extended
 
 NAMES_NOTED = 5
 
@@ -22,6 +22,7 @@ class Sensitivity(Presentation):
         weights: number of weights by layer path.
         metric: what the score is, such as "accuracy"; "-mean_squared_error" is the error negated.
         skipped: why other layers with weights were not tried, by path.
+        max_sparsity: the greatest fraction of zeros the pattern allows.
     """
 
     baseline: float
@@ -29,6 +30,7 @@ class Sensitivity(Presentation):
     weights: dict[str, int]
     metric: str = "score"
     skipped: dict[str, str] = field(default_factory=dict)
+    max_sparsity: float = 1.0
 
     @property
     def sparsities(self) -> list[float]:
@@ -47,13 +49,14 @@ class Sensitivity(Presentation):
         """Sparsities per layer that together make `sparsity` and cost least by the measured curves.
 
         The losses of the layers are taken to add up. Between measured sparsities a layer's loss is
-        interpolated, made monotone (noise cannot make a sparser layer better) and convex; then the zeros
-        that cost least per weight are taken first, over all layers, until there are enough of them, and
-        zeros of equal cost are taken in equal parts.
+        interpolated, made monotone (noise cannot make a sparser layer better) and convex. Beyond the last
+        measured one it is taken to rise to the worst loss measured in any layer, or as steeply as it rose
+        last, whichever is more: measure high sparsities for high budgets. Then the zeros that cost least
+        per weight are taken first, over all layers, until there are enough of them; zeros of equal cost
+        are taken in equal parts.
 
         Args:
-            sparsity: fraction of zeros over the weights of all layers analysed, from 0 to the largest
-                sparsity measured.
+            sparsity: fraction of zeros over the weights of all layers analysed, in [0, 1).
 
         Returns:
             Sparsity by layer path, for `scope=` of `tfs.prune` and `tfs.PruningCallback` (paths with
@@ -61,19 +64,19 @@ class Sensitivity(Presentation):
             `sparsity` of all weights, rounded to whole weights.
 
         Raises:
-            ValueError: if `sparsity` is out of this range.
+            ValueError: if `sparsity` is out of range, or more than the pattern allows.
 
         Example:
             >>> tfs.prune(model, 0.9, scope=found.budget(0.9))
         """
-        most = self.sparsities[-1]
-        if check_fraction("sparsity", sparsity) > most:
+        if check_fraction("sparsity", sparsity) > self.max_sparsity:
             raise ValueError(
-                f"`sparsity` must not exceed the largest sparsity measured, {most:g}. Received: "
-                f"sparsity={sparsity!r}. Measure higher ones too: sensitivity(..., "
-                f"sparsities=(..., {sparsity:g})); with `storage` only those are added."
+                f"The pattern leaves at most a sparsity of {self.max_sparsity:.4g}. Received: "
+                f"sparsity={sparsity!r}."
             )
         curves = [[(0.0, 0.0), *self.losses(layer).items()] for layer in self.scores]
+        worst = max(loss for curve in curves for _, loss in curve)
+        curves = [extended(curve, worst, self.max_sparsity) for curve in curves]
         sizes = [self.weights[layer] for layer in self.scores]
         zeros = distribute_zeros(sizes, curves, sparsity)
         shares = {layer: count / self.weights[layer] for layer, count in zip(self.scores, zeros, strict=True)}
@@ -89,7 +92,7 @@ class Sensitivity(Presentation):
             "layers": {
                 layer: {
                     "weights": self.weights[layer],
-                    "scores": {f"{sparsity:g}": score for sparsity, score in scores.items()},
+                    "scores": {str(sparsity): score for sparsity, score in scores.items()},
                 }
                 for layer, scores in self.scores.items()
             },
@@ -98,7 +101,7 @@ class Sensitivity(Presentation):
 
     def tables(self):
         """One row per layer: its score at each sparsity and what that loses."""
-        columns = ["layer", "weights", *(f"{sparsity:.4g}" for sparsity in self.sparsities)]
+        columns = ["layer", "weights", *(f"{sparsity:g}" for sparsity in self.sparsities)]
         rows = [
             [layer, f"{self.weights[layer]:,}", *(self._cell(score) for score in scores.values())]
             for layer, scores in self.scores.items()
