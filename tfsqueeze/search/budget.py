@@ -41,15 +41,15 @@ def distribute_zeros(sizes: list[int], curves: list[list[tuple[float, float]]], 
     return _whole(zeros, sizes, total)
 
 
-def extended(curve: list[tuple[float, float]], worst: float, end: float = 1.0) -> list[tuple[float, float]]:
-    """The curve with an estimate at `end`, where nothing was measured.
+def extended(curve: list[tuple[float, float]], worst: float, end: float) -> list[tuple[float, float]]:
+    """The curve with a cautious guess at `end`, beyond what was measured.
 
-    An emptied layer cuts the network in two, which costs at least the `worst` loss measured in any layer,
-    and not less than the curve's last slope foretells.
+    Networks break down somewhere there, so it costs at least the `worst` loss measured in any layer, and
+    not less than the curve's last slope foretells.
 
     Example:
-        >>> extended([(0, 0.0), (0.5, 0.1)], worst=0.6)
-        [(0, 0.0), (0.5, 0.1), (1.0, 0.6)]
+        >>> extended([(0, 0.0), (0.5, 0.1)], worst=0.6, end=0.9)
+        [(0, 0.0), (0.5, 0.1), (0.9, 0.6)]
     """
     (before, lower), (last, loss) = curve[-2:]
     if last >= end:

@@ -10,6 +10,8 @@ from tfsqueeze.reporting.tables import Table
 from tfsqueeze.search.budget import distribute_zeros, extended
 
 NAMES_NOTED = 5
+# How much of the smallest density measured a budget may leave in a layer.
+GUESSED_DENSITY = 0.25
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,13 +52,14 @@ class Sensitivity(Presentation):
 
         The losses of the layers are taken to add up. Between measured sparsities a layer's loss is
         interpolated, made monotone (noise cannot make a sparser layer better) and convex. Beyond the last
-        measured one it is taken to rise to the worst loss measured in any layer, or as steeply as it rose
-        last, whichever is more: measure high sparsities for high budgets. Then the zeros that cost least
-        per weight are taken first, over all layers, until there are enough of them; zeros of equal cost
-        are taken in equal parts.
+        one it is a cautious guess: keeping a quarter of the weights it kept there costs the worst loss
+        measured in any layer, or what the last slope foretells, whichever is more; no layer goes further.
+        Then the zeros that cost least per weight are taken first, over all layers, until there are enough
+        of them; zeros of equal cost are taken in equal parts.
 
         Args:
-            sparsity: fraction of zeros over the weights of all layers analysed, in [0, 1).
+            sparsity: fraction of zeros over the weights of all layers analysed, in [0, 1). Measure
+                sparsities at least as high as this.
 
         Returns:
             Sparsity by layer path, for `scope=` of `tfs.prune` and `tfs.PruningCallback` (paths with
@@ -64,19 +67,24 @@ class Sensitivity(Presentation):
             `sparsity` of all weights, rounded to whole weights.
 
         Raises:
-            ValueError: if `sparsity` is out of range, or more than the pattern allows.
+            ValueError: if `sparsity` is out of range, more than the pattern allows, or so far beyond what
+                was measured that no guess is possible.
 
         Example:
             >>> tfs.prune(model, 0.9, scope=found.budget(0.9))
         """
-        if check_fraction("sparsity", sparsity) > self.max_sparsity:
+        last = self.sparsities[-1]
+        end = min(self.max_sparsity, 1 - (1 - last) * GUESSED_DENSITY)
+        if check_fraction("sparsity", sparsity) > end:
             raise ValueError(
-                f"The pattern leaves at most a sparsity of {self.max_sparsity:.4g}. Received: "
-                f"sparsity={sparsity!r}."
+                f"`sparsity` must not exceed {end:.4g} here: the pattern allows at most "
+                f"{self.max_sparsity:.4g}, and the largest sparsity measured is {last:g}. Received: "
+                f"sparsity={sparsity!r}. To go beyond what was measured, add higher `sparsities` to "
+                "sensitivity(); with `storage` only the new ones are measured."
             )
         curves = [[(0.0, 0.0), *self.losses(layer).items()] for layer in self.scores]
         worst = max(loss for curve in curves for _, loss in curve)
-        curves = [extended(curve, worst, self.max_sparsity) for curve in curves]
+        curves = [extended(curve, worst, end) for curve in curves]
         sizes = [self.weights[layer] for layer in self.scores]
         zeros = distribute_zeros(sizes, curves, sparsity)
         shares = {layer: count / self.weights[layer] for layer, count in zip(self.scores, zeros, strict=True)}
