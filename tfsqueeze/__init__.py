@@ -22,6 +22,7 @@ from tfsqueeze.core.select import Select
 from tfsqueeze.models import legacy_layers  # noqa: F401  (registers the layers that ported models use)
 from tfsqueeze.pruning.callback import PruningCallback
 from tfsqueeze.pruning.one_shot import prune
+from tfsqueeze.pruning.patterns import Blocks
 from tfsqueeze.pruning.regrowth import Regrowth
 from tfsqueeze.version import __version__
 
@@ -34,6 +35,7 @@ _ON_FIRST_USE = {
 }
 
 __all__ = [
+    "Blocks",
     "PruningCallback",
     "Regrowth",
     "Select",
