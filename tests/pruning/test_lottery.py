@@ -174,6 +174,23 @@ def test_patterns_and_scopes():
     assert ticket.history[1]["sparsity"] == pytest.approx(0.5 * 64 / 88)
 
 
+def test_a_criterion_of_the_users_never_revives_the_dead():
+    train = Trainer()
+    ticket = find_ticket(mlp(), train, sparsity=0.75, rounds=2, criterion=lambda kernel: -np.abs(kernel))
+    assert [row["sparsity"] for row in ticket.history] == [0, 0.5, 0.75]
+    first = train.ended[1]["hidden/kernel"]
+    assert (ticket.masks["hidden/kernel"] <= (first != 0)).all()
+    with pytest.raises(ValueError, match="one score per weight"):
+        find_ticket(mlp(), train, rounds=1, criterion=lambda kernel: kernel.sum())
+
+
+def test_an_emptied_layer_is_warned_of():
+    model = mlp()
+    model.layers[1].kernel.assign(model.layers[1].kernel * 1e-6)
+    with pytest.warns(UserWarning, match=r"Every weight of head/kernel is pruned.*'lamp'"):
+        find_ticket(model, lambda twin, callbacks: None, sparsity=0.5, rounds=1)
+
+
 def test_living_weights_that_begin_at_zero_stay_alive():
     train = Trainer()
     ticket = find_ticket(mlp(kernel_initializer="zeros"), train, sparsity=0.5, rounds=1)

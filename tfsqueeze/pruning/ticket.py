@@ -59,7 +59,8 @@ class Ticket:
             + ", ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items())
             for row in self.history
         ]
-        title = f"Ticket of {self.initial.name!r}: {self.sparsity:.2%} zeros in {len(self.masks)} kernels"
+        count = f"{len(self.masks)} kernel{'s' * (len(self.masks) != 1)}"
+        title = f"Ticket of {self.initial.name!r}: {self.sparsity:.2%} zeros in {count}"
         return "\n".join([title, "  round  sparsity  after training", *rows])
 
     __repr__ = __str__

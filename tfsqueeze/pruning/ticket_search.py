@@ -33,15 +33,25 @@ class KernelChoice:
 
     def rule(self, share: float = 1.0) -> MaskRule:
         """The rule after a `share` of the rounds: explicit sparsities grow as the whole model's does."""
-        scope = self.scope
+        scope, criterion = self.scope, self.criterion
         if isinstance(scope, Mapping):
-            MaskRule(self.criterion, self.pattern, scope)
+            MaskRule(criterion, self.pattern, scope)
             scope = {name: at_share(sparsity, share) for name, sparsity in scope.items()}
-        return MaskRule(self.criterion, self.pattern, scope)
+        return MaskRule(_dead_first(criterion) if callable(criterion) else criterion, self.pattern, scope)
 
     def targets(self, model) -> tuple[list[Target], dict[str, str]]:
         """The kernels to prune, and why others are not."""
         return find_targets(model, self.select, self.rule().misfit)
+
+
+def _dead_first(criterion: Callable) -> Callable:
+    """The user's criterion, by which a weight pruned in an earlier round never outranks a living one."""
+
+    def scores(kernel):
+        given = np.asarray(criterion(kernel))
+        return np.where(kernel != 0, given, -np.inf) if given.shape == kernel.shape else given
+
+    return scores
 
 
 def at_share(sparsity: float, share: float) -> float:
@@ -135,14 +145,21 @@ class TicketSearch:
         return dict(zip(self.paths, masks, strict=True))
 
     def _next_masks(self, student, state) -> list[np.ndarray]:
-        """Masks of the trained weights; what was pruned before stays so, whatever the criterion says."""
+        """Masks of the trained weights; what was pruned before stays so."""
         put_on(student, state.trained, {})
         targets, _ = self.choice.targets(student)
         share = len(state.history) / self.rounds
         rule = self.choice.rule(share)
         gradients = loss_gradients(student, targets, self.choice.data) if rule.needs_gradients else None
         masks = rule.masks(targets, at_share(self.sparsity, share), gradients)
-        return [new & old for new, old in zip(masks, state.masks, strict=True)]
+        masks = [new & old for new, old in zip(masks, state.masks, strict=True)]
+        if emptied := [path for path, mask in self._by_path(masks).items() if not mask.any()]:
+            warnings.warn(
+                f"Every weight of {', '.join(emptied)} is pruned: nothing passes there. Choose a lower "
+                "sparsity, criterion='lamp', or scope='layer'.",
+                stacklevel=4,
+            )
+        return masks
 
     def _check_masks(self, targets) -> None:
         """Raises before the first training what the last one's masks would raise after it."""

@@ -82,7 +82,8 @@ class Scorer:
         metric = metrics.pop()
         sign = self._sign(metric)
         self.name = metric if sign > 0 else f"-{metric}"
-        return sign * sum(scores.values()) / len(scores)
+        # Adding 0 turns -0.0 into 0.0.
+        return sign * sum(scores.values()) / len(scores) + 0.0
 
     def _sign(self, metric: str) -> int:
         direction = self._directions.get(metric) or _direction(metric)

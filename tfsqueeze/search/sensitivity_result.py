@@ -114,7 +114,7 @@ class Sensitivity(Presentation):
             [layer, f"{self.weights[layer]:,}", *(self._cell(score) for score in scores.values())]
             for layer, scores in self.scores.items()
         ]
-        return [Table(f"Sensitivity: {self.metric} with one layer pruned", columns, rows, self._notes())]
+        return [Table(f"Sensitivity ({self.metric})", columns, rows, self._notes())]
 
     def plot(self, path=None):
         """Draws the score against the sparsity, a line per layer; the most sensitive ones in colour.
@@ -137,7 +137,8 @@ class Sensitivity(Presentation):
 
     def _notes(self) -> list[str]:
         notes = [
-            f"Unpruned: {self.metric} {self.baseline:.4g}. Below each score, its difference to that.",
+            f"{self.metric} with one layer pruned to the sparsity above, and the difference to the "
+            f"unpruned model's {self.baseline:.4g}.",
             f"Most sensitive first: {_listed(self.most_sensitive())}.",
         ]
         return notes + ([f"Not tried, see `skipped`: {_listed(list(self.skipped))}."] if self.skipped else [])
