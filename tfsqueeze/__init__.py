@@ -30,8 +30,10 @@ _ON_FIRST_USE = {
     "compare": "tfsqueeze.reporting.compare",
     "export_tflite": "tfsqueeze.export.tflite",
     "export_variants": "tfsqueeze.export.tflite",
+    "find_ticket": "tfsqueeze.pruning.lottery",
     "load_model": "tfsqueeze.models.load",
     "report": "tfsqueeze.reporting.report",
+    "sensitivity": "tfsqueeze.search.sensitivity",
 }
 
 __all__ = [
@@ -46,10 +48,12 @@ __all__ = [
     "explain",
     "export_tflite",
     "export_variants",
+    "find_ticket",
     "load_model",
     "prune",
     "report",
     "schedules",
+    "sensitivity",
 ]
 
 

@@ -140,3 +140,11 @@ def test_wrong_models():
     broken.get_layer("tower").kernel.assign(np.full((6, 8), np.nan))
     with pytest.raises(ValueError, match="'tower/kernel' holds NaN"):
         tfs.prune(broken, 0.5)
+
+
+def test_a_layer_object_of_the_original_can_be_selected():
+    model = ZOO["nested"]()
+    pruned = tfs.prune(model, 0.5, select=[model.get_layer("head"), model.get_layer("backbone")])
+    assert list(tfs.explain(pruned).done) == ["backbone/inner_conv/kernel", "head/kernel"]
+    assert (pruned.get_layer("head").kernel.numpy() == 0).sum() == 6
+    assert (model.get_layer("head").kernel.numpy() != 0).all()

@@ -8,7 +8,7 @@ import keras
 
 from tfsqueeze.core import copying
 from tfsqueeze.core.checks import has_graph
-from tfsqueeze.core.rewrite import _build_like, rewrite
+from tfsqueeze.core.rewrite import build_like, rewrite
 
 
 def with_new_weights(model: keras.Model, seed: int) -> keras.Model:
@@ -36,7 +36,7 @@ def _drawn_anew(model) -> keras.Model:
     if has_graph(model):
         return rewrite(model, _unseeded)
     twin = _unseeded(model) or copying.copy_layer(model)
-    _build_like(model, twin)
+    build_like(model, twin)
     return twin
 
 

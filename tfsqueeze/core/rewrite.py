@@ -131,7 +131,7 @@ class _Rewriter:
 
     def _subclassed(self, model):
         twin = copying.copy_layer(model)
-        _build_like(model, twin)
+        build_like(model, twin)
         self._copied.append((model, twin))
         return twin
 
@@ -186,7 +186,8 @@ def _call_chain(chain, *args, **kwargs):
     return outputs
 
 
-def _build_like(model, twin) -> None:
+def build_like(model: keras.Model, twin: keras.Model) -> None:
+    """Builds a copy of a subclassed model on the shapes the original was built on."""
     shapes = model._build_shapes_dict
     if len(shapes) > 1:
         twin.build_from_config({"shapes_dict": shapes})

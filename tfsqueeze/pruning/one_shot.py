@@ -57,11 +57,13 @@ def prune(
     sparsity = check_fraction("sparsity", sparsity, remedy=remedy)
     rule = MaskRule(criterion, pattern, scope)
     check_model(model, "prune()")
+    targets, skipped = find_targets(model, select, rule.misfit)
+    gradients = loss_gradients(model, targets, data) if rule.needs_gradients else None
+    masks = rule.masks(targets, sparsity, gradients)
     twin = rewrite(model)
-    targets, skipped = find_targets(twin, select, rule.misfit)
-    gradients = loss_gradients(twin, targets, data) if rule.needs_gradients else None
+    twin_of = dict(zip(map(id, model.weights), twin.weights, strict=True))
     rows = {}
-    for target, mask in zip(targets, rule.masks(targets, sparsity, gradients), strict=True):
-        target.variable.assign(target.variable.numpy() * mask)
+    for target, mask in zip(targets, masks, strict=True):
+        twin_of[id(target.variable)].assign(target.variable.numpy() * mask)
         rows[target.path] = {"weights": mask.size, "zeros": int(mask.size - mask.sum())}
     return record(twin, "prune", rows, skipped)

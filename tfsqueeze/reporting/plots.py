@@ -28,12 +28,12 @@ def plot_comparison(comparison, path=None, size="file_bytes"):
     check_choice("size", size, SIZES)
     reports = {name: r for name, r in comparison.reports.items() if getattr(r, size) is not None}
     score = next(iter(comparison.first.metrics), None)
-    figure, axes = _figure(7, 4.5)
+    figure, axes = new_figure(7, 4.5)
     if score is None:
         _draw_sizes(axes, reports, size)
     else:
         _draw_front(axes, {n: r for n, r in reports.items() if score in r.metrics}, score, size)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_layers(report, path=None):
@@ -47,7 +47,7 @@ def plot_layers(report, path=None):
         The matplotlib figure.
     """
     layers = [layer for layer in report.layers if layer.parameters]
-    figure, axes = _figure(7, 1.4 + 0.28 * len(layers))
+    figure, axes = new_figure(7, 1.4 + 0.28 * len(layers))
     rows = np.arange(len(layers))
     total = [layer.parameters for layer in layers]
     axes.barh(rows, total, color=COLOURS[0], alpha=0.25, label="zero")
@@ -62,7 +62,7 @@ def plot_layers(report, path=None):
     axes.xaxis.set_major_formatter(lambda count, _: counted(count) if count else "0")
     axes.set_title(report.name, loc="left", fontsize=11, fontweight="bold")
     axes.legend(frameon=False, loc="lower right", fontsize=8)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def _draw_front(axes, reports, score, size):
@@ -145,7 +145,7 @@ def _draw_sizes(axes, reports, size):
     axes.set_title(SIZES[size].capitalize(), loc="left", fontsize=11, fontweight="bold")
 
 
-def _figure(width, height):
+def new_figure(width, height):
     try:
         # No pyplot: it would choose a window system and keep every figure alive.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -163,7 +163,7 @@ def _figure(width, height):
     return figure, axes
 
 
-def _saved(figure, path):
+def saved(figure, path):
     if path is not None:
         from tfsqueeze.core.files import atomic_write
 

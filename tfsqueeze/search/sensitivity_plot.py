@@ -1,6 +1,6 @@
 """The picture of a sensitivity analysis. matplotlib is loaded only when it is drawn."""
 
-from tfsqueeze.reporting.plots import COLOURS, _figure, _saved
+from tfsqueeze.reporting.plots import COLOURS, new_figure, saved
 
 
 def plot_sensitivity(sensitivity, path=None):
@@ -16,7 +16,7 @@ def plot_sensitivity(sensitivity, path=None):
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    figure, axes = _figure(7, 4.5)
+    figure, axes = new_figure(7, 4.5)
     order = sensitivity.most_sensitive()
     named = order[: len(COLOURS) - 1]
     for layer in reversed(order):
@@ -50,7 +50,7 @@ def plot_sensitivity(sensitivity, path=None):
         title_fontsize=8,
         loc="lower left",
     )
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def _shortened(name: str, width: int = 32) -> str:
