@@ -145,7 +145,12 @@ def _draw_sizes(axes, reports, size):
     axes.set_title(SIZES[size].capitalize(), loc="left", fontsize=11, fontweight="bold")
 
 
-def new_figure(width, height):
+def new_figure(width: float, height: float):
+    """A matplotlib figure of so many inches in the style of all our pictures, with its axes.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
     try:
         # No pyplot: it would choose a window system and keep every figure alive.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -164,6 +169,7 @@ def new_figure(width, height):
 
 
 def saved(figure, path):
+    """Writes `figure` to `path`, if that is not None, and returns it."""
     if path is not None:
         from tfsqueeze.core.files import atomic_write
 
