@@ -28,7 +28,7 @@ SETTINGS = {
     "2:4": {"sparsity": 0.5, "pattern": "2:4"},
 }
 RECOMMENDED = {"criterion": "lamp", "scope": "global"}
-END = 0.75
+END = 0.5
 FREQUENCY = 50
 
 
