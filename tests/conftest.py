@@ -20,9 +20,9 @@ def seed():
     keras.utils.set_random_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mirrored():
-    """A strategy over two logical CPUs."""
+    """A strategy over two logical CPUs; a second one in the same process would mix up its collectives."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
