@@ -160,12 +160,22 @@ def test_nothing_is_pruned_before_the_schedule_begins(model):
 
 def test_a_second_fit_goes_on_with_the_schedule(model):
     schedule = tfs.schedules.Polynomial(0.0, 0.8, 0, 12, power=1, frequency=1)
-    with pytest.warns(UserWarning, match="ended at step 4, before the schedule did"):
+    with pytest.warns(UserWarning, match="Training ends at step 4, before the schedule does"):
         first = fit(model, [tfs.PruningCallback(schedule)])
-    with pytest.warns(UserWarning, match="ended at step 8"):
+    with pytest.warns(UserWarning, match="Training ends at step 8"):
         second = fit(model, [tfs.PruningCallback(schedule)])
     assert first.history["sparsity"][-1] == pytest.approx(0.8 / 3, abs=0.02)
     assert second.history["sparsity"][-1] == pytest.approx(1.6 / 3, abs=0.02)
+
+
+def test_a_training_cut_short_is_announced_at_its_end(model):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    schedule = tfs.schedules.Polynomial(0.0, 0.8, 0, 12, frequency=1)
+    with pytest.warns(UserWarning, match="Training ended at step 4, before the schedule does"):
+        fit(model, [tfs.PruningCallback(schedule), Stop()], epochs=3)
 
 
 def test_interrupted_training_resumes_to_the_same_weights(tmp_path):

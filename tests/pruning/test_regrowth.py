@@ -96,7 +96,7 @@ def test_a_map_of_sparsities_grows_with_the_schedule():
     model = compiled(ZOO["residual"]())
     schedule = tfs.schedules.Polynomial(0.0, 0.5, 0, 8, power=1, frequency=1)
     callback = tfs.PruningCallback(schedule, scope={"block_conv": 0.9})
-    with pytest.warns(UserWarning, match="before the schedule did"):
+    with pytest.warns(UserWarning, match="before the schedule does"):
         fit(model, [callback])
     assert (model.get_layer("block_conv").kernel.numpy() == 0).mean() == pytest.approx(0.45, abs=0.01)
     fit(model, [callback])

@@ -66,7 +66,7 @@ class PruningCallback(keras.callbacks.Callback):
         check_log_dir(log_dir)
         self._targets, self._constraints = [], []
         self._last_update: int | None = None
-        self._unchecked = self._hold_each_batch = False
+        self._unchecked = self._hold_each_batch = self._warned_of_end = False
         if regrowth is not None and self._rule.pattern != Unstructured():
             raise ValueError(f"`regrowth` goes with pattern='unstructured'. Received: pattern={pattern!r}.")
 
@@ -79,12 +79,13 @@ class PruningCallback(keras.callbacks.Callback):
             constraint.install()
         self.model.make_train_function(force=True)
         self._last_update = None
-        self._hold_each_batch = False
+        self._hold_each_batch = self._warned_of_end = False
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts from the weights as they are once every callback has begun (one may restore a backup)."""
         if self._last_update is None:
             self._start()
+            self._warn_if_too_short(epoch)
 
     def on_train_batch_end(self, batch, logs=None):
         """Updates the masks when the schedule says so; several steps may have run since the last call."""
@@ -185,11 +186,21 @@ class PruningCallback(keras.callbacks.Callback):
 
         history.on_train_end = on_train_end
 
+    def _warn_if_too_short(self, epoch: int) -> None:
+        """Warns before hours of training, not after them, where the number of steps is known."""
+        steps = (self.params or {}).get("steps")
+        if steps:
+            self._warn_before_end(self._step() + (self.params["epochs"] - epoch) * steps, "ends")
+
     def _warn_if_unfinished(self) -> None:
-        step = self._step()
+        if not self._warned_of_end:
+            self._warn_before_end(self._step(), "ended")
+
+    def _warn_before_end(self, step: int, verb: str) -> None:
         if self.schedule is not None and step < max(self.schedule.begin_step, self.schedule.end_step):
+            self._warned_of_end = True
             warnings.warn(
-                f"Training ended at step {step}, before the schedule did ({self.schedule}): "
-                "its last sparsity was not reached.",
+                f"Training {verb} at step {step}, before the schedule does ({self.schedule}): "
+                "its last sparsity is not reached.",
                 stacklevel=2,
             )
