@@ -27,7 +27,7 @@ SETTINGS = {
     "95 %": {"sparsity": 0.95},
     "2:4": {"sparsity": 0.5, "pattern": "2:4"},
 }
-RECOMMENDED = {"criterion": "lamp", "scope": "global"}
+RECOMMENDED = {"scope": "lamp"}
 END = 0.5
 FREQUENCY = 50
 

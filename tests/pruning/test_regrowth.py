@@ -132,5 +132,5 @@ def test_patterns_hold_while_training(pattern):
 def test_global_pruning_while_training():
     model = compiled(ZOO["residual"]())
     schedule = tfs.schedules.Polynomial(0.0, 0.8, 0, 6, frequency=2)
-    history = fit(model, [tfs.PruningCallback(schedule, criterion="lamp", scope="global")], epochs=2)
+    history = fit(model, [tfs.PruningCallback(schedule, scope="lamp")], epochs=2)
     assert history.history["sparsity"][-1] == pytest.approx(0.8, abs=0.01)

@@ -9,9 +9,8 @@ from keras import layers
 
 import tfsqueeze as tfs
 from tests.zoo import ZOO, zoo_inputs, zoo_targets
-from tfsqueeze.pruning.criteria import lamp
 from tfsqueeze.pruning.gradients import loss_gradients
-from tfsqueeze.pruning.scopes import _erk
+from tfsqueeze.pruning.scopes import _erk, lamp_scores
 from tfsqueeze.pruning.targets import find_targets
 
 
@@ -24,7 +23,7 @@ def total(rows):
 
 
 @pytest.mark.parametrize("name", ZOO)
-@pytest.mark.parametrize("scope", ["global", "erk"])
+@pytest.mark.parametrize("scope", ["global", "lamp", "erk"])
 def test_the_whole_model_meets_the_sparsity(name, scope):
     rows = done(tfs.prune(ZOO[name](), 0.7, scope=scope))
     weights = sum(row["weights"] for row in rows.values())
@@ -67,14 +66,15 @@ def test_explicit_targets_per_layer():
 
 
 def test_lamp_by_hand():
-    scores = lamp(np.array([[3.0, 1.0], [2.0, 0.0]]))
-    np.testing.assert_allclose(scores, [[1.0, 1 / 14], [4 / 13, 0.0]])
+    scores = lamp_scores(np.array([[3.0, 1.0], [2.0, 0.0]]))
+    np.testing.assert_allclose(scores, [0.0, 1 / 14, 4 / 13, 1.0])
+    np.testing.assert_allclose(lamp_scores(np.array([np.inf, 2.0, 1.0])), [1 / 5, 1.0, np.inf])
 
 
 def test_lamp_never_empties_a_layer():
     model = ZOO["residual"]()
     model.get_layer("block_conv").kernel.assign(model.get_layer("block_conv").kernel * 1e-3)
-    rows = done(tfs.prune(model, 0.95, criterion="lamp", scope="global"))
+    rows = done(tfs.prune(model, 0.95, scope="lamp"))
     assert all(row["zeros"] < row["weights"] for row in rows.values())
 
 

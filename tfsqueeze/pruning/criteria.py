@@ -14,20 +14,6 @@ def magnitude(kernel: np.ndarray, gradient=None) -> np.ndarray:
     return np.abs(kernel)
 
 
-def lamp(kernel: np.ndarray, gradient=None) -> np.ndarray:
-    """w^2 over the sum of the squares not smaller than it: magnitude made comparable between layers.
-
-    With scope "global" no layer is emptied, as its last weight always scores 1 (Lee et al., Layer-adaptive
-    Sparsity for the Magnitude-based Pruning, arXiv:2010.07611, eq. 4).
-    """
-    squares = np.square(kernel, dtype="float64").ravel()
-    order = np.argsort(squares)
-    remaining = np.cumsum(squares[order][::-1])[::-1]
-    scores = np.empty_like(squares)
-    scores[order] = squares[order] / np.maximum(remaining, np.finfo("float64").tiny)
-    return scores.reshape(kernel.shape)
-
-
 def taylor(kernel: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """|w * g|: the first-order change of the loss if w became zero (Molchanov et al., arXiv:1906.10771)."""
     return np.abs(kernel * gradient)
@@ -41,7 +27,6 @@ def random(kernel: np.ndarray, gradient=None) -> np.ndarray:
 
 CRITERIA: dict[str, Callable] = {
     "magnitude": magnitude,
-    "lamp": lamp,
     "taylor": taylor,
     # SNIP is the same saliency taken once, at initialisation (Lee et al., arXiv:1810.02340, eq. 4).
     "snip": taylor,

@@ -92,10 +92,16 @@ def lowest_dropped(scores: np.ndarray, sparsity: float) -> np.ndarray:
         array([ True, False, False,  True])
     """
     drop = round(sparsity * scores.size)
-    mask = np.ones(scores.size, bool)
-    if drop:
-        mask[np.argpartition(scores, drop - 1, axis=None)[:drop]] = False
-    return mask.reshape(scores.shape)
+    if drop == 0:
+        return np.ones(scores.shape, bool)
+    # A threshold is several times faster to find than the indices below it.
+    threshold = np.partition(scores, drop - 1, axis=None)[drop - 1]
+    mask = scores > threshold
+    surplus = scores.size - drop - np.count_nonzero(mask)
+    if surplus:
+        ties = np.flatnonzero(scores == threshold)
+        mask.flat[ties[ties.size - surplus :]] = True
+    return mask
 
 
 def sparsity_of(targets: list[Target]) -> float:

@@ -27,14 +27,15 @@ def prune(
     Args:
         model: any built `keras.Model`; it is not changed.
         sparsity: fraction of zeros over the pruned kernels, in [0, 1). Existing zeros count.
-        criterion: what makes a weight important: "magnitude"; "lamp" (magnitude made comparable between
-            layers, for scope "global"); "taylor" or "snip" (effect on the loss; need `data`); "random";
-            or a function from a kernel (NumPy array) to scores of the same shape. The lowest are pruned.
+        criterion: what makes a weight important: "magnitude"; "taylor" or "snip" (effect on the loss; need
+            `data`); "random"; or a function from a kernel (NumPy array) to scores of the same shape. The
+            lowest are pruned.
         pattern: where zeros fall: "unstructured"; "n:m" such as "2:4" (at most 2 of 4 consecutive inputs
             stay); a block `(rows, columns)` of the kernel seen as a matrix (inputs, outputs); "rows";
             "columns". Kernels that do not fit are skipped, with the reason.
         scope: how the sparsity is distributed: "layer" (the same everywhere), "global" (the lowest scores
-            of the whole model), "erk" (by the shapes of kernels), or a map of layer names or patterns to
+            of the whole model), "lamp" (the same, made comparable between layers),
+            "erk" (by the shapes of kernels), or a map of layer names or patterns to
             sparsities, which then replace `sparsity`.
         select: layers to prune, see `tfs.Select`; None for all dense, convolutional and recurrent
             kernels that are not depthwise.
@@ -49,7 +50,7 @@ def prune(
             data is missing, or nothing is selected.
 
     Example:
-        >>> small = tfs.prune(model, 0.9, criterion="lamp", scope="global")
+        >>> small = tfs.prune(model, 0.9, scope="lamp")
 
     Source: Han et al., Learning both Weights and Connections, arXiv:1506.02626.
     """

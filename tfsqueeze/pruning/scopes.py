@@ -11,7 +11,7 @@ import numpy as np
 from tfsqueeze.core.checks import check_choice, check_fraction, did_you_mean
 from tfsqueeze.pruning.targets import Target
 
-SCOPES = ("layer", "global", "erk")
+SCOPES = ("layer", "global", "lamp", "erk")
 
 
 def check_scope(scope):
@@ -29,9 +29,11 @@ def distribute(
     """The fraction of units to drop in each kernel.
 
     Args:
-        scope: "layer": the same everywhere. "global": the lowest scores of the whole model. "erk": more
-            from kernels with more weights per channel (Erdos-Renyi kernel; Evci et al., Rigging the
-            Lottery, arXiv:1911.11134, section 3). A map of regular expressions on layer paths to
+        scope: "layer": the same everywhere. "global": the lowest scores of the whole model. "lamp": the same
+            after scores are made comparable between layers (Lee et al., Layer-adaptive Sparsity for the
+            Magnitude-based Pruning, arXiv:2010.07611, eq. 4). "erk": more from kernels with more weights
+            per channel (Erdos-Renyi kernel; Evci et al., Rigging the Lottery, arXiv:1911.11134,
+            section 3). A map of regular expressions on layer paths to
             sparsities: those, and nothing for the others.
         targets: the kernels.
         units: the scores of each kernel's units; infinite where a unit must stay.
@@ -42,6 +44,8 @@ def distribute(
         return [progress * fraction for fraction in _explicit(scope, targets)]
     if scope == "global":
         return _global(units, sparsity)
+    if scope == "lamp":
+        return _lamp(units, sparsity)
     if scope == "erk":
         return _erk([tuple(target.variable.shape) for target in targets], sparsity)
     return [sparsity] * len(targets)
@@ -62,14 +66,34 @@ def _matches(pattern: str, path: str) -> bool:
 
 def _global(units, sparsity) -> list[float]:
     """Counts, for each kernel, its units among the lowest of all."""
-    scores = np.concatenate([score.ravel() for score in units])
-    drop = round(sparsity * scores.size)
+    drop = round(sparsity * sum(score.size for score in units))
     if drop == 0:
         return [0.0] * len(units)
-    owner = np.repeat(np.arange(len(units)), [score.size for score in units])
-    dropped = np.argpartition(scores, drop - 1)[:drop]
-    counts = np.bincount(owner[dropped], minlength=len(units))
+    everything = np.concatenate([score.ravel() for score in units])
+    threshold = np.partition(everything, drop - 1)[drop - 1]
+    counts = [np.count_nonzero(score < threshold) for score in units]
+    ties = drop - sum(counts)
+    for index, score in enumerate(units):
+        taken = min(ties, np.count_nonzero(score == threshold))
+        counts[index] += taken
+        ties -= taken
     return [count / score.size for count, score in zip(counts, units, strict=True)]
+
+
+def _lamp(units, sparsity) -> list[float]:
+    return _global([lamp_scores(score) for score in units], sparsity)
+
+
+def lamp_scores(scores: np.ndarray) -> np.ndarray:
+    """The square of each score over the sum of the squares not smaller than it, in ascending order.
+
+    It makes magnitudes of different layers comparable, and the last weight of a layer always scores 1.
+    """
+    ordered = np.sort(scores, axis=None).astype("float64")
+    finite = np.isfinite(ordered)
+    squares = np.square(ordered, where=finite, out=np.zeros_like(ordered))
+    remaining = np.cumsum(squares[::-1])[::-1]
+    return np.where(finite, squares / np.maximum(remaining, np.finfo("float64").tiny), np.inf)
 
 
 def _erk(shapes, sparsity) -> list[float]:
