@@ -33,14 +33,13 @@ FREQUENCY = 50
 
 
 class Clock(keras.callbacks.Callback):
-    """Median seconds per step of the epochs after the first."""
+    """Seconds of the last epoch."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        if epoch:
-            self.seconds = time.perf_counter() - self._start
+        self.seconds = time.perf_counter() - self._start
 
 
 def ours(baseline, train, seed, sparsity, folder, pattern="unstructured"):

@@ -105,9 +105,12 @@ class _Growing(Schedule):
             )
 
     def __call__(self, step):
-        done = (step - self.begin_step) / (self.end_step - self.begin_step)
-        progress = self._curve(min(max(done, 0.0), 1.0))
+        progress = self._curve(self._done(step))
         return self.initial_sparsity + (self.final_sparsity - self.initial_sparsity) * progress
+
+    def _done(self, step: int) -> float:
+        """The fraction of the steps that lies behind, in [0, 1]."""
+        return min(max((step - self.begin_step) / (self.end_step - self.begin_step), 0.0), 1.0)
 
     def _curve(self, done: float) -> float:
         raise NotImplementedError
@@ -180,7 +183,7 @@ class Exponential(_Growing):
     """
 
     def __call__(self, step):
-        done = min(max((step - self.begin_step) / (self.end_step - self.begin_step), 0.0), 1.0)
+        done = self._done(step)
         return 1 - (1 - self.initial_sparsity) ** (1 - done) * (1 - self.final_sparsity) ** done
 
 

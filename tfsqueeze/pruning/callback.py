@@ -91,8 +91,10 @@ class PruningCallback(keras.callbacks.Callback):
         """Updates the masks when the schedule says so; several steps may have run since the last call."""
         if self._unchecked or self._hold_each_batch:
             self._check_optimizer()
+        if self.schedule is None:
+            return
         step = self._step()
-        if self.schedule is not None and self.schedule.is_due(self._last_update, step):
+        if self.schedule.is_due(self._last_update, step):
             self._update(self.schedule.last_due(step))
 
     def on_epoch_end(self, epoch, logs=None):

@@ -1,6 +1,7 @@
 """Keeping zeros at zero in the training step itself."""
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -39,7 +40,7 @@ class MaskConstraint(keras.constraints.Constraint):
         weights, mask = self.variable.numpy(), self.mask.numpy()
         revived = int(((weights != 0) & ~mask).sum())
         if revived:
-            self.variable.assign(weights * mask)
+            self.variable.assign(np.where(mask, weights, 0))
         return revived
 
 
