@@ -5,6 +5,7 @@ import warnings
 import keras
 
 from tfsqueeze.core.schedules import as_schedule
+from tfsqueeze.core.trained import trained_model
 from tfsqueeze.pruning.constraint import MaskConstraint
 from tfsqueeze.pruning.gradients import loss_gradients
 from tfsqueeze.pruning.masks import MaskRule, sparsity_of
@@ -72,7 +73,7 @@ class PruningCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Installs the constraints; Keras' compiled step is made anew so that it contains them."""
-        self._targets, self.skipped = find_targets(self.model, self.select, self._rule.misfit)
+        self._targets, self.skipped = find_targets(trained_model(self.model), self.select, self._rule.misfit)
         with self.model.distribute_strategy.scope():
             self._constraints = [MaskConstraint(target.variable) for target in self._targets]
         for constraint in self._constraints:
