@@ -1,13 +1,16 @@
 """Weight pruning of ResNet8 on CIFAR-10 against tfmot, from the same float baseline.
 
-    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_pruning --seeds 0 1 2
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_pruning accuracy --seeds 0 1 2
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_pruning step
 
 Both sides get the same fine-tuned weights, optimizer (Adam, cosine from 1e-3), batches of 128 (flipped and
 cropped), epochs (4), and the same cubic schedule ending at the same step. Accuracy is that of the exported
-float32 file on the 10,000 test images; bytes are those of the file, raw and gzipped.
+float32 file on the 10,000 test images; bytes are those of the file, raw and gzipped. Finished runs are kept
+in the cache folder and not repeated, so that the hours can be had in pieces.
 """
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
@@ -32,45 +35,29 @@ END = 0.5
 FREQUENCY = 50
 
 
-class Clock(keras.callbacks.Callback):
-    """Seconds of the last epoch."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.seconds = time.perf_counter() - self._start
-
-
-def ours(baseline, train, seed, sparsity, folder, pattern="unstructured"):
-    """Trains with PruningCallback and exports; returns the path and the seconds of the last epoch."""
+def ours(baseline, train, seed, path, sparsity, pattern="unstructured"):
+    """Trains with PruningCallback and exports."""
     keras.utils.set_random_seed(seed)
     total = cifar10.steps(train[0], EPOCHS)
     model = cifar10.compiled(keras.models.clone_model(baseline), total)
     model.set_weights(baseline.get_weights())
     options = RECOMMENDED if pattern == "unstructured" else {"pattern": pattern}
     schedule = tfs.schedules.Polynomial(0.0, sparsity, 0, int(END * total), frequency=FREQUENCY)
-    clock = Clock()
-    callbacks = [tfs.PruningCallback(schedule, **options), clock]
-    model.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0, callbacks=callbacks)
-    path = folder / "ours.tflite"
+    pruning = tfs.PruningCallback(schedule, **options)
+    model.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0, callbacks=[pruning])
     tfs.export_tflite(model, path)
-    return path, clock.seconds
 
 
-def plain(baseline, train, seed, folder):
+def plain(baseline, train, seed, path):
     """The same training without pruning."""
     keras.utils.set_random_seed(seed)
     model = cifar10.compiled(keras.models.clone_model(baseline), cifar10.steps(train[0], EPOCHS))
     model.set_weights(baseline.get_weights())
-    clock = Clock()
-    model.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0, callbacks=[clock])
-    path = folder / "plain.tflite"
+    model.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0)
     tfs.export_tflite(model, path)
-    return path, clock.seconds
 
 
-def tfmot(baseline, train, seed, sparsity, folder, pattern="unstructured"):
+def tfmot(baseline, train, seed, path, sparsity, pattern="unstructured"):
     """The same with tfmot's wrappers on tf_keras, stripped and converted by the plain converter."""
     import tensorflow as tf
 
@@ -91,66 +78,104 @@ def tfmot(baseline, train, seed, sparsity, folder, pattern="unstructured"):
             model, pruning_schedule=sparse.ConstantSparsity(sparsity, 0), sparsity_m_by_n=n_of_m
         )
     cifar10.compiled(wrapped, total, library=tf_keras)
-    seconds = []
-
-    class LegacyClock(tf_keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            seconds.append(-time.perf_counter())
-
-        def on_epoch_end(self, epoch, logs=None):
-            seconds[-1] += time.perf_counter()
-
-    callbacks = [sparse.UpdatePruningStep(), LegacyClock()]
+    callbacks = [sparse.UpdatePruningStep()]
     wrapped.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0, callbacks=callbacks)
     converter = tf.lite.TFLiteConverter.from_keras_model(sparse.strip_pruning(wrapped))
-    path = folder / "tfmot.tflite"
     path.write_bytes(converter.convert())
-    return path, seconds[-1]
+
+
+SIDES = {"float": plain, "tfsqueeze": ours, "tfmot": tfmot}
+
+
+def step_time(cache: Path, rounds: int = 7, steps: int = 40) -> None:
+    """Prints processor and wall time of a training step with PruningCallback over that of plain `fit`."""
+    train, _ = cifar10.load(cache)
+    data = cifar10.batches(*train, 0).take(steps).cache()
+    clocks = (time.process_time, time.perf_counter)
+    ratios = []
+    models = [cifar10.compiled(cifar10.published(), rounds * steps) for _ in range(2)]
+    schedule = tfs.schedules.Polynomial(0.0, 0.9, 0, rounds * steps, frequency=FREQUENCY)
+    pruning = [tfs.PruningCallback(schedule, **RECOMMENDED)]
+    for _ in range(rounds):
+        seconds = []
+        for model, callbacks in zip(models, ([], pruning), strict=True):
+            clock = EpochClock(clocks)
+            model.fit(data, epochs=2, verbose=0, callbacks=[*callbacks, clock])
+            seconds.append(clock.seconds)
+        ratios.append([ours / plain for plain, ours in zip(*seconds, strict=True)])
+    for name, measured in zip(("processor", "wall"), zip(*ratios, strict=True), strict=True):
+        low, middle, high = statistics.quantiles(measured, n=4)
+        print(
+            f"step with PruningCallback / plain, {name} time: {middle:.3f} (quartiles {low:.3f}-{high:.3f})"
+        )
+
+
+class EpochClock(keras.callbacks.Callback):
+    """Seconds of the last epoch by each clock; the first epoch compiles."""
+
+    def __init__(self, clocks):
+        super().__init__()
+        self.clocks = clocks
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = [clock() for clock in self.clocks]
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds = [clock() - start for clock, start in zip(self.clocks, self._start, strict=True)]
+
+
+def accuracy(cache: Path, seeds, settings, sides) -> None:
+    """Runs all settings and seeds that were not run before, and prints the table after each."""
+    train, test = cifar10.load(cache)
+    stored = cache / "pruning.json"
+    for seed in seeds:
+        baseline = cifar10.baseline(cache, train, seed)
+        for side in sides:
+            for setting in settings if side != "float" else ["-"]:
+                key = f"{setting}|{side}|{seed}"
+                if key in read(stored):
+                    continue
+                path = cache / f"{side}-{seed}.tflite"
+                SIDES[side](baseline, train, seed, path, **SETTINGS.get(setting, {}))
+                measured = (cifar10.file_accuracy(path, *test), *cifar10.bytes_of(path))
+                print(key, measured, flush=True)
+                stored.write_text(json.dumps(read(stored) | {key: measured}))
+        show(read(stored))
+
+
+def read(stored: Path) -> dict:
+    """The finished runs: accuracy, bytes and gzipped bytes by setting, side and seed."""
+    return json.loads(stored.read_text()) if stored.exists() else {}
+
+
+def show(runs: dict) -> None:
+    """Prints the table so far."""
+    rows: dict[tuple, list] = {}
+    for key, measured in sorted(runs.items()):
+        rows.setdefault(tuple(key.split("|")[:2]), []).append(measured)
+    print("| sparsity | | accuracy (each seed) | bytes | gzipped |\n|---|---|---|---|---|")
+    for (setting, side), measured in rows.items():
+        accuracies, raw, packed = zip(*measured, strict=True)
+        each = ", ".join(f"{value:.3f}" for value in accuracies)
+        sizes = f"{int(np.mean(raw)):,} | {int(np.mean(packed)):,}"
+        print(f"| {setting} | {side} | {np.mean(accuracies):.3f} ({each}) | {sizes} |", flush=True)
 
 
 def main() -> None:
-    """Runs all settings and seeds, and prints a table after each."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("what", choices=["accuracy", "step"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines")
-    parser.add_argument("--without-peer", action="store_true", help="leave tfmot out")
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
+    parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and results")
     arguments = parser.parse_args()
-    folder = arguments.cache
-    train, test = cifar10.load(folder)
-    rows: dict[str, list] = {}
-    for seed in arguments.seeds:
-        baseline = cifar10.baseline(folder, train, seed)
-        path, plain_seconds = plain(baseline, train, seed, folder)
-        note(rows, "float, 4 more epochs", path, test, 1.0)
-        for name in arguments.settings:
-            for side in (ours,) if arguments.without_peer else (ours, tfmot):
-                path, seconds = side(baseline, train, seed, folder=folder, **SETTINGS[name])
-                label = "tfsqueeze" if side is ours else "tfmot"
-                note(rows, f"{name} {label}", path, test, seconds / plain_seconds)
-        show(rows)
-
-
-def note(rows, name, path, test, ratio) -> None:
-    """Adds one measurement."""
-    measured = (cifar10.file_accuracy(path, *test), *cifar10.bytes_of(path), ratio)
-    rows.setdefault(name, []).append(measured)
-    print(f"{name}: {measured}", flush=True)
-
-
-def show(rows) -> None:
-    """Prints the table so far."""
-    print("| | accuracy (each seed) | bytes | gzipped | step time / plain fit |\n|---|---|---|---|---|")
-    for name, measured in rows.items():
-        accuracies, raw, packed, ratios = zip(*measured, strict=True)
-        each = ", ".join(f"{accuracy:.3f}" for accuracy in accuracies)
-        print(
-            f"| {name} | {np.mean(accuracies):.3f} ({each}) | {raw[0]:,} | {int(np.mean(packed)):,} "
-            f"| {statistics.median(ratios):.2f} |",
-            flush=True,
-        )
+    if arguments.what == "step":
+        step_time(arguments.cache)
+    else:
+        accuracy(arguments.cache, arguments.seeds, arguments.settings, arguments.sides)
 
 
 if __name__ == "__main__":
