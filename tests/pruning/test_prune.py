@@ -3,36 +3,15 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from keras import layers
 
 import tfsqueeze as tfs
 from tests.zoo import ZOO, Perceptron, zoo_inputs
-from tfsqueeze.pruning.masks import lowest_dropped
 from tfsqueeze.pruning.targets import find_targets
 
 
 def kernels_of(model, select=None):
     return {target.path: target.variable.numpy() for target in find_targets(model, select)[0]}
-
-
-def test_mask_by_hand():
-    mask = lowest_dropped(np.array([[3.0, 1.0], [2.0, 4.0]]), 0.5)
-    np.testing.assert_array_equal(mask, [[True, False], [False, True]])
-
-
-@given(
-    hnp.arrays("float32", hnp.array_shapes(max_dims=4), elements=st.floats(0, 1e6, width=32)),
-    st.floats(0, 0.99),
-)
-def test_masks_drop_exactly_the_lowest(scores, sparsity):
-    mask = lowest_dropped(scores, sparsity)
-    assert mask.shape == scores.shape
-    assert (~mask).sum() == round(sparsity * scores.size)
-    if mask.any() and not mask.all():
-        assert scores[mask].min() >= scores[~mask].max()
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -10,7 +10,7 @@ from keras import layers
 import tfsqueeze as tfs
 from tests.zoo import ZOO, zoo_inputs, zoo_targets
 from tfsqueeze.pruning.gradients import loss_gradients
-from tfsqueeze.pruning.scopes import _erk, lamp_scores
+from tfsqueeze.pruning.scopes import _erk
 from tfsqueeze.pruning.targets import find_targets
 
 
@@ -63,12 +63,6 @@ def test_explicit_targets_per_layer():
         tfs.prune(ZOO["sequential"](), 0.5, scope={"haed": 0.5})
     with pytest.raises(ValueError, match=r"scope\['head'\].*must be in \[0, 1\)"):
         tfs.prune(ZOO["sequential"](), 0.5, scope={"head": 1.0})
-
-
-def test_lamp_by_hand():
-    scores = lamp_scores(np.array([[3.0, 1.0], [2.0, 0.0]]))
-    np.testing.assert_allclose(scores, [0.0, 1 / 14, 4 / 13, 1.0])
-    np.testing.assert_allclose(lamp_scores(np.array([np.inf, 2.0, 1.0])), [1 / 5, 1.0, np.inf])
 
 
 def test_lamp_never_empties_a_layer():

@@ -36,11 +36,11 @@ NEEDS_GRADIENT = ("taylor", "snip")
 
 
 def weight_scores(criterion: Criterion, target: Target, gradient: np.ndarray | None) -> np.ndarray:
-    """Scores of one kernel, of its shape.
+    """Scores of one kernel, of its shape, in float32 or float64.
 
     Raises:
-        ValueError: if the kernel or gradient is not finite, or a criterion of the user's returns another
-            shape.
+        ValueError: if the kernel or gradient is not finite, or a criterion of the user's returns NaN
+            or another shape.
     """
     weights = target.variable.numpy()
     for name, values in (("weights", weights), ("gradients", gradient)):
@@ -49,12 +49,14 @@ def weight_scores(criterion: Criterion, target: Target, gradient: np.ndarray | N
                 f"{target.path!r} holds NaN or infinity in its {name}, so its weights cannot be ranked. The "
                 "training diverged: lower the learning rate, or prune more gradually."
             )
-    if isinstance(criterion, str):
-        return CRITERIA[criterion](weights, gradient)
-    scores = np.asarray(criterion(weights))
+    scores = np.asarray(
+        CRITERIA[criterion](weights, gradient) if isinstance(criterion, str) else criterion(weights)
+    )
     if scores.shape != weights.shape:
         raise ValueError(
             f"The criterion must return one score per weight, shape {weights.shape} for {target.path!r}. "
             f"Received shape: {scores.shape}."
         )
-    return scores
+    if not isinstance(criterion, str) and np.isnan(scores.astype("float64")).any():
+        raise ValueError(f"The criterion returned NaN for {target.path!r}, which cannot be ranked.")
+    return scores if scores.dtype.name in ("float32", "float64") else scores.astype("float64")

@@ -7,7 +7,7 @@ import numpy as np
 from tfsqueeze.core.checks import check_choice
 from tfsqueeze.pruning.criteria import CRITERIA, NEEDS_GRADIENT, Criterion, weight_scores
 from tfsqueeze.pruning.patterns import Unstructured, as_matrix, as_pattern, from_matrix
-from tfsqueeze.pruning.scopes import check_scope, distribute
+from tfsqueeze.pruning.scopes import check_scope, keep
 from tfsqueeze.pruning.targets import Target
 
 
@@ -72,36 +72,11 @@ class MaskRule:
             for target, gradient in zip(targets, known, strict=True)
         ]
         units = [self.pattern.pool(matrix) for matrix in scores]
-        fractions = distribute(self.scope, targets, units, sparsity, progress)
-        dropped = [lowest_dropped(unit, fraction) for unit, fraction in zip(units, fractions, strict=True)]
+        kept = keep(self.scope, targets, units, sparsity, progress)
         return [
             from_matrix(self.pattern.spread(mask, matrix.shape), target.kernel, target.variable.shape)
-            for mask, matrix, target in zip(dropped, scores, targets, strict=True)
+            for mask, matrix, target in zip(kept, scores, targets, strict=True)
         ]
-
-
-def lowest_dropped(scores: np.ndarray, sparsity: float) -> np.ndarray:
-    """A mask that drops exactly `round(sparsity * size)` entries: those with the lowest scores.
-
-    Args:
-        scores: array of any shape.
-        sparsity: fraction dropped, in [0, 1].
-
-    Example:
-        >>> lowest_dropped(np.array([3.0, 1.0, 2.0, 4.0]), 0.5)
-        array([ True, False, False,  True])
-    """
-    drop = round(sparsity * scores.size)
-    if drop == 0:
-        return np.ones(scores.shape, bool)
-    # A threshold is several times faster to find than the indices below it.
-    threshold = np.partition(scores, drop - 1, axis=None)[drop - 1]
-    mask = scores > threshold
-    surplus = scores.size - drop - np.count_nonzero(mask)
-    if surplus:
-        ties = np.flatnonzero(scores == threshold)
-        mask.flat[ties[ties.size - surplus :]] = True
-    return mask
 
 
 def sparsity_of(targets: list[Target]) -> float:

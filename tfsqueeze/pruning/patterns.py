@@ -5,6 +5,7 @@ together (a unit) and which must stay.
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -56,10 +57,13 @@ class NofM(Unstructured):
 
     def pool(self, scores):
         groups = scores.reshape(-1, self.group, scores.shape[1])
-        order = np.argsort(groups, axis=1, kind="stable")
-        protected = groups.astype("float64", copy=True)
-        np.put_along_axis(protected, order[:, self.group - self.kept :], np.inf, axis=1)
-        return protected.reshape(scores.shape)
+        # Comparing all pairs is several times faster than sorting many small groups.
+        greater = np.zeros(groups.shape, np.min_scalar_type(self.group))
+        for first, second in combinations(range(self.group), 2):
+            is_second = groups[:, second] >= groups[:, first]
+            greater[:, first] += is_second
+            greater[:, second] += ~is_second
+        return np.where(greater < self.kept, np.inf, groups).reshape(scores.shape)
 
     def misfit(self, shape):
         if shape[0] % self.group == 0:

@@ -1,6 +1,6 @@
 """How a sparsity is distributed over the kernels of a model.
 
-A scope turns one sparsity for the whole model into one per kernel.
+A scope turns one sparsity for the whole model into the units that each kernel keeps.
 """
 
 import re
@@ -9,7 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfsqueeze.core.checks import check_choice, check_fraction, did_you_mean
+from tfsqueeze.pruning.lamp import lamp_counts
 from tfsqueeze.pruning.targets import Target
+from tfsqueeze.pruning.threshold import drop_lowest
 
 SCOPES = ("layer", "global", "lamp", "erk")
 
@@ -23,32 +25,46 @@ def check_scope(scope):
     return scope
 
 
-def distribute(
+def keep(
     scope, targets: list[Target], units: list[np.ndarray], sparsity: float, progress: float = 1.0
-) -> list[float]:
-    """The fraction of units to drop in each kernel.
+) -> list[np.ndarray]:
+    """Which units of each kernel stay.
 
     Args:
-        scope: "layer": the same everywhere. "global": the lowest scores of the whole model. "lamp": the same
-            after scores are made comparable between layers (Lee et al., Layer-adaptive Sparsity for the
-            Magnitude-based Pruning, arXiv:2010.07611, eq. 4). "erk": more from kernels with more weights
-            per channel (Erdos-Renyi kernel; Evci et al., Rigging the Lottery, arXiv:1911.11134,
-            section 3). A map of regular expressions on layer paths to
-            sparsities: those, and nothing for the others.
+        scope: "layer": the same sparsity everywhere. "global": the lowest scores of the whole model go.
+            "lamp": the same after scores are made comparable between layers (`tfsqueeze.pruning.lamp`).
+            "erk": more from kernels with more weights per channel (Erdos-Renyi kernel; Evci et al.,
+            Rigging the Lottery, arXiv:1911.11134, section 3). A map of regular expressions on layer paths
+            to sparsities: those, and nothing for the others.
         targets: the kernels.
-        units: the scores of each kernel's units; infinite where a unit must stay.
+        units: the scores of each kernel's units, floats; infinite where a unit must stay.
         sparsity: fraction of units to drop over all kernels, in [0, 1).
         progress: how much of a map's sparsities applies, in [0, 1].
+
+    Returns:
+        A boolean array per kernel, of the shape of its units, True where a unit stays.
     """
-    if isinstance(scope, Mapping):
-        return [progress * fraction for fraction in _explicit(scope, targets)]
     if scope == "global":
-        return _global(units, sparsity)
+        return drop_lowest(units, _total(units, sparsity))
+    counts = _counts(scope, targets, units, sparsity, progress)
+    return [drop_lowest([unit], count)[0] for unit, count in zip(units, counts, strict=True)]
+
+
+def _counts(scope, targets, units, sparsity, progress) -> list[int]:
+    """How many units of each kernel go."""
     if scope == "lamp":
-        return _lamp(units, sparsity)
-    if scope == "erk":
-        return _erk([tuple(target.variable.shape) for target in targets], sparsity)
-    return [sparsity] * len(targets)
+        return lamp_counts(units, _total(units, sparsity))
+    if isinstance(scope, Mapping):
+        fractions = [progress * fraction for fraction in _explicit(scope, targets)]
+    elif scope == "erk":
+        fractions = _erk([tuple(target.variable.shape) for target in targets], sparsity)
+    else:
+        fractions = [sparsity] * len(targets)
+    return [round(fraction * unit.size) for fraction, unit in zip(fractions, units, strict=True)]
+
+
+def _total(units, sparsity) -> int:
+    return round(sparsity * sum(unit.size for unit in units))
 
 
 def _explicit(scope, targets) -> list[float]:
@@ -62,38 +78,6 @@ def _explicit(scope, targets) -> list[float]:
 
 def _matches(pattern: str, path: str) -> bool:
     return any(pattern == name or re.fullmatch(pattern, name) for name in (path, path.rsplit("/", 1)[-1]))
-
-
-def _global(units, sparsity) -> list[float]:
-    """Counts, for each kernel, its units among the lowest of all."""
-    drop = round(sparsity * sum(score.size for score in units))
-    if drop == 0:
-        return [0.0] * len(units)
-    everything = np.concatenate([score.ravel() for score in units])
-    threshold = np.partition(everything, drop - 1)[drop - 1]
-    counts = [np.count_nonzero(score < threshold) for score in units]
-    ties = drop - sum(counts)
-    for index, score in enumerate(units):
-        taken = min(ties, np.count_nonzero(score == threshold))
-        counts[index] += taken
-        ties -= taken
-    return [count / score.size for count, score in zip(counts, units, strict=True)]
-
-
-def _lamp(units, sparsity) -> list[float]:
-    return _global([lamp_scores(score) for score in units], sparsity)
-
-
-def lamp_scores(scores: np.ndarray) -> np.ndarray:
-    """The square of each score over the sum of the squares not smaller than it, in ascending order.
-
-    It makes magnitudes of different layers comparable, and the last weight of a layer always scores 1.
-    """
-    ordered = np.sort(scores, axis=None).astype("float64")
-    finite = np.isfinite(ordered)
-    squares = np.square(ordered, where=finite, out=np.zeros_like(ordered))
-    remaining = np.cumsum(squares[::-1])[::-1]
-    return np.where(finite, squares / np.maximum(remaining, np.finfo("float64").tiny), np.inf)
 
 
 def _erk(shapes, sparsity) -> list[float]:
