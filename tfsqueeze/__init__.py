@@ -15,10 +15,11 @@ if keras.backend.backend() != "tensorflow":
         "KERAS_BACKEND=tensorflow before Keras is first imported."
     )
 
-from tfsqueeze import callbacks, schedules
+from tfsqueeze import callbacks, distillation, schedules
 from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.core.explain import explain
 from tfsqueeze.core.select import Select
+from tfsqueeze.distillation.distiller import Distiller
 from tfsqueeze.models import legacy_layers  # noqa: F401  (registers the layers that ported models use)
 from tfsqueeze.pruning.callback import PruningCallback
 from tfsqueeze.pruning.one_shot import prune
@@ -38,6 +39,7 @@ _ON_FIRST_USE = {
 
 __all__ = [
     "Blocks",
+    "Distiller",
     "PruningCallback",
     "Regrowth",
     "Select",
@@ -45,6 +47,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "compare",
+    "distillation",
     "explain",
     "export_tflite",
     "export_variants",

@@ -1,0 +1,26 @@
+"""Losses between a student and a teacher, so that `tfs.distillation.X` reads as in Keras."""
+
+from tfsqueeze.distillation.decoupled import DecoupledKD
+from tfsqueeze.distillation.features import AttentionTransfer, Features
+from tfsqueeze.distillation.keras_loss import KerasLoss
+from tfsqueeze.distillation.loss import Comparison, DistillationLoss, FeatureLoss, OutputLoss
+from tfsqueeze.distillation.regression import LogitRegression, Regression
+from tfsqueeze.distillation.relational import RelationalAngle, RelationalDistance, SimilarityPreserving
+from tfsqueeze.distillation.soft_targets import SoftTargets
+
+__all__ = [
+    "AttentionTransfer",
+    "Comparison",
+    "DecoupledKD",
+    "DistillationLoss",
+    "FeatureLoss",
+    "Features",
+    "KerasLoss",
+    "LogitRegression",
+    "OutputLoss",
+    "Regression",
+    "RelationalAngle",
+    "RelationalDistance",
+    "SimilarityPreserving",
+    "SoftTargets",
+]

@@ -1,0 +1,325 @@
+"""The Distiller: a Keras model that trains a student by a teacher."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+import keras
+import tensorflow as tf
+from keras import ops
+from keras.src.losses.loss import unscale_loss_for_distribution
+
+from tfsqueeze.core.checks import check_model
+from tfsqueeze.distillation import label_loss, loss_list, settings
+from tfsqueeze.distillation.images import fit_images
+from tfsqueeze.distillation.loss_list import Losses
+from tfsqueeze.distillation.output_pairs import check_names, outputs_of, pair_outputs
+from tfsqueeze.distillation.regression import Regression
+from tfsqueeze.distillation.settings import Setting
+from tfsqueeze.distillation.soft_targets import SoftTargets
+from tfsqueeze.distillation.structures import is_regression, part_of
+from tfsqueeze.distillation.teacher_check import TeacherCheck, TeacherCheckCallback
+from tfsqueeze.distillation.teaching import Batch, Pass, Teaching
+
+Activations = str | Mapping[str, str] | None
+
+
+@keras.saving.register_keras_serializable(package="tfsqueeze")
+class Distiller(keras.Model):
+    """Trains `student` on the labels and on what `teacher` makes of the same inputs.
+
+    loss = (1 - alpha) * compiled loss + alpha * sum of weight * distillation loss + the student's own losses
+
+    It is compiled, fitted, evaluated, saved and loaded as any model; `predict` and `evaluate` are the
+    student's alone, and `.student` is the plain trained model. Each network runs once per step, however
+    many losses there are; the teacher in inference mode, its variables never trained and its `trainable`
+    flags as they were. Logs gain "label_loss", "distillation_loss" (before `alpha`) and, where `losses`
+    are given, one entry for each. Labels may be missing: then the teacher alone teaches.
+
+    Args:
+        student: a built model, to be trained.
+        teacher: a built model of the same outputs, or of any where features or relations are compared. Its
+            image inputs may be of another size: images are resized in the graph to what each network takes.
+        losses: a `tfs.distillation` or `keras.distillation` loss, or a list of losses and (loss, weight)
+            pairs. None means soft targets for classes, and squared differences for outputs whose compiled
+            loss is a regression's.
+        alpha: weight of the teacher's losses in [0, 1]: 0 is labels only (the teacher does not run), 1 the
+            teacher only. A number, a `tfs.schedules` or `keras.optimizers.schedules` object over the steps
+            of the optimizer, or a dict of these by the student's output names.
+        temperature: softens both networks' probabilities; > 0, or a schedule.
+        class_map: for each of the student's classes the index of the teacher's, where order or number
+            differ; a list, or a dict of lists by output.
+        student_activation: "softmax", "sigmoid" or "linear" (logits), or a dict by output; None to read it
+            from the last layer. Without a graph outputs are taken for logits.
+        teacher_activation: the same for the teacher.
+        name: of this model.
+
+    Attributes:
+        student, teacher: the two models, as given.
+        adapters: layers learned along for `Features`, by the name of the loss; no part of the student.
+
+    Raises:
+        TypeError: if student or teacher is no `keras.Model`, or a loss no loss.
+        ValueError: if a setting is out of range, outputs do not match, or a layer is not there.
+
+    Example:
+        >>> distiller = tfs.Distiller(student, teacher, alpha=0.9, temperature=4.0)
+        >>> distiller.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> distiller.fit(x, y, epochs=10)
+        >>> distiller.student.save("student.keras")
+
+    Source: Hinton, Vinyals & Dean, Distilling the Knowledge in a Neural Network, arXiv:1503.02531.
+    """
+
+    def __init__(
+        self,
+        student: keras.Model,
+        teacher: keras.Model,
+        losses: Losses = None,
+        *,
+        alpha: Setting | Mapping[str, Setting] = 0.9,
+        temperature: Setting = 4.0,
+        class_map: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+        student_activation: Activations = None,
+        teacher_activation: Activations = None,
+        name: str = "distiller",
+    ):
+        _check_models(student, teacher)
+        super().__init__(name=name, dtype=_policy(student), autocast=False)
+        self.student, self.teacher = student, teacher
+        self._distribute_strategy = student._distribute_strategy or self._distribute_strategy
+        self._given = loss_list.read_losses(losses)
+        self._alpha = settings.check_alpha(alpha)
+        self._temperature = settings.check_temperature(temperature)
+        self._options = {
+            "class_map": class_map,
+            "student_activation": student_activation,
+            "teacher_activation": teacher_activation,
+        }
+        own = outputs_of(student, student_activation)
+        self._check_alphas([output.name for output in own])
+        pairs = pair_outputs(own, outputs_of(teacher, teacher_activation), class_map)
+        kinds = [loss for loss, _ in self._given] or [SoftTargets()]
+        self._teaching = Teaching(student, teacher, kinds, pairs)
+        with self.distribute_strategy.scope():
+            self._make_state()
+        self._is_evaluating = False
+        self.built = True
+
+    def _make_state(self) -> None:
+        names = loss_list.metric_names(self._given)
+        self._label_tracker = keras.metrics.Mean(name="label_loss")
+        self._teacher_tracker = keras.metrics.Mean(name="distillation_loss")
+        self._loss_trackers = [keras.metrics.Mean(name=name) for name in names]
+        adapters = {
+            name: self._teaching.adapter(loss) for name, (loss, _) in zip(names, self._given, strict=True)
+        }
+        self.adapters = {name: layer for name, layer in adapters.items() if layer is not None}
+        self._teacher_check = TeacherCheck(self.teacher.name)
+
+    def call(self, inputs, training=None, with_features=False):
+        """The student's outputs; with features, a pair of these and the features by layer."""
+        inputs = fit_images(self.student, inputs)
+        if with_features:
+            return self._teaching.run_student(inputs, training)
+        return self.student(inputs, training=training)
+
+    def train_step(self, data):
+        """One step: each network once, then the joint loss."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        taught = self._teaching.run_teacher(fit_images(self.teacher, x)) if self._is_taught else None
+        with tf.GradientTape() as tape:
+            y_pred, features = self(x, training=True, with_features=True)
+            own = Pass(keras.tree.flatten(y_pred), features)
+            loss = self._joint_loss(y, y_pred, sample_weight, own, taught)
+            scaled = self.optimizer.scale_loss(loss)
+        self._track(self._loss_tracker, loss, own)
+        variables = self.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def _joint_loss(self, y, y_pred, sample_weight, own: Pass, taught: Pass | None):
+        alphas = self._alphas()
+        parts = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        if y is not None and self._compile_loss is not None:
+            labels, scaled = label_loss.by_output(
+                self._compile_loss, y, y_pred, sample_weight, alphas, self._teaching.names
+            )
+            self._track(self._label_tracker, labels, own)
+            parts.append(scaled)
+        if taught is not None:
+            temperature = settings.value_at(self._temperature, self.optimizer.iterations)
+            parts.append(self._teacher_loss(own, taught, Batch(y, sample_weight, temperature), alphas))
+        if not parts:
+            raise ValueError("No loss to compute: alpha=0 needs labels and a `loss` in compile().")
+        return ops.sum(ops.stack([ops.cast(part, "float32") for part in parts]))
+
+    def _teacher_loss(self, own, taught, batch, alphas):
+        """The sum over losses and outputs, each output under its own alpha."""
+        total = scaled = 0.0
+        common = sum(alphas) / len(alphas)
+        for index, (loss, weight) in enumerate(self._given or self._default_losses()):
+            adapter = self.adapters.get(self._loss_trackers[index].name) if self._given else None
+            terms = self._teaching.terms(loss, adapter, own, taught, batch)
+            value = sum(term.value for term in terms)
+            if self._given:
+                self._track(self._loss_trackers[index], value, own)
+            total += weight * value
+            scaled += sum(
+                weight * term.value * (common if term.output is None else alphas[term.output])
+                for term in terms
+            )
+        self._track(self._teacher_tracker, total, own)
+        if len(alphas) == 1 and self._teaching.pairs[0].is_comparable and not self._is_regression(0):
+            self._teacher_check.update(self._teaching.comparison(0, own, taught, batch))
+        return scaled
+
+    def _default_losses(self):
+        names = self._teaching.names
+        return [
+            ((Regression if self._is_regression(i) else SoftTargets)(output=name), 1.0)
+            for i, name in enumerate(names)
+        ]
+
+    def _is_regression(self, index: int) -> bool:
+        names = self._teaching.names
+        return is_regression(part_of(self.loss, names, index))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss on the labels and the student's own losses; the teacher has no part in it."""
+        if y is not None and self._compile_loss is not None:
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        own = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        return ops.sum(ops.stack(own)) if own else ops.zeros(())
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """The compiled metrics of the student's predictions; without labels they stand still."""
+        return (
+            super().compute_metrics(x, y, y_pred, sample_weight)
+            if y is not None
+            else self.get_metrics_result()
+        )
+
+    def get_metrics_result(self):
+        """Metrics by name; those of the teacher's losses only in training."""
+        teaching = [self._label_tracker, self._teacher_tracker, *self._loss_trackers]
+        results = {}
+        for metric in self.metrics:
+            is_idle = self._is_evaluating and any(metric is tracker for tracker in teaching)
+            if is_idle or (metric is self._compile_metrics and not metric.built):
+                continue
+            result = metric.result()
+            results.update(result if isinstance(result, dict) else {metric.name: result})
+        return results
+
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`; after the first epoch it warns if the teacher is no better than chance."""
+        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        check = TeacherCheckCallback(self._teacher_check)
+        if isinstance(given.get("callbacks"), keras.callbacks.CallbackList):
+            given["callbacks"].append(check)
+        else:
+            given["callbacks"] = [*keras.tree.flatten(given.get("callbacks") or []), check]
+        return super().fit(**given)
+
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`, of the student alone: the loss is that on the labels."""
+        self._is_evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._is_evaluating = False
+
+    @property
+    def losses(self):
+        """The student's own losses: regularisers and what its layers add."""
+        return self.student.losses
+
+    @property
+    def trainable_variables(self):
+        """The student's and the adapters'; never the teacher's."""
+        return self.trainable_weights
+
+    @property
+    def trainable_weights(self):
+        """The student's and the adapters'; never the teacher's."""
+        if not self.trainable:
+            return []
+        layers = [self.student, *self.adapters.values()]
+        return [variable for layer in layers for variable in layer.trainable_weights]
+
+    @property
+    def non_trainable_variables(self):
+        """All others, the teacher's too."""
+        return _without(self.variables, self.trainable_weights)
+
+    @property
+    def non_trainable_weights(self):
+        """All others, the teacher's too."""
+        return _without(self.weights, self.trainable_weights)
+
+    def get_config(self):
+        """The constructor's arguments, both models included."""
+        pack = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "student": pack(self.student),
+            "teacher": pack(self.teacher),
+            "losses": [[pack(loss), weight] for loss, weight in self._given] or None,
+            "alpha": settings.pack(self._alpha),
+            "temperature": settings.pack(self._temperature),
+            **self._options,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes the distiller again; weights follow when it is loaded from a file."""
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            unpack = keras.saving.deserialize_keras_object
+            models = {role: unpack(config[role]) for role in ("student", "teacher")}
+            losses = [(unpack(loss), weight) for loss, weight in config["losses"] or []] or None
+        values = {name: settings.unpack(config[name]) for name in ("alpha", "temperature")}
+        return cls(**{**config, **models, **values, "losses": losses})
+
+    @property
+    def _is_taught(self) -> bool:
+        return self._alpha != 0
+
+    def _alphas(self) -> list:
+        """The weight of the teacher's loss for each output, at the present step."""
+        names = self._teaching.names
+        step = self.optimizer.iterations
+        return [settings.value_at(part_of(self._alpha, names, i), step) for i in range(len(names))]
+
+    def _check_alphas(self, names: list[str]) -> None:
+        if isinstance(self._alpha, Mapping):
+            check_names(self._alpha, names, "alpha")
+            missing = [name for name in names if name not in self._alpha]
+            if missing:
+                raise ValueError(
+                    f"`alpha` has no entry for the outputs {missing}. It must list all of {names}."
+                )
+
+    def _track(self, tracker, value, own: Pass) -> None:
+        """Keeps the mean over examples, as Keras does with the loss."""
+        tracker.update_state(unscale_loss_for_distribution(value), sample_weight=ops.shape(own.outputs[0])[0])
+
+
+def _check_models(student, teacher) -> None:
+    check_model(student, "Distiller()")
+    check_model(teacher, "Distiller()")
+    if student is teacher:
+        raise ValueError(
+            "Student and teacher are the same model, so the teacher would change with the student. Make the "
+            "student a copy first, such as keras.models.clone_model(teacher), or compress it."
+        )
+
+
+def _policy(student):
+    """The policy that tells Keras whether the loss must be scaled: a float16 layer anywhere decides."""
+    policies = [layer.dtype_policy for layer in student._flatten_layers()]
+    return next((policy for policy in policies if policy.name == "mixed_float16"), student.dtype_policy)
+
+
+def _without(variables, others):
+    ids = {id(variable) for variable in others}
+    return [variable for variable in variables if id(variable) not in ids]

@@ -1,0 +1,38 @@
+"""Reading what Keras lets users give per output: labels, sample weights, losses."""
+
+from collections.abc import Mapping
+
+import keras
+
+REGRESSIONS = {
+    "mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error",
+    "huber",
+    "log_cosh",
+}
+
+
+def part_of(structure, names: list[str], index: int):
+    """What belongs to one output: by its name in a dict, by position in a list, else the whole.
+
+    Args:
+        structure: None, one value for all, or a dict or list of values.
+        names: names of all outputs, in order.
+        index: position of the output.
+    """
+    if isinstance(structure, Mapping):
+        return structure.get(names[index])
+    if isinstance(structure, (list, tuple)):
+        return structure[index] if len(structure) == len(names) else None
+    return structure
+
+
+def is_regression(loss) -> bool:
+    """Whether a compiled loss (name, function or object) is one of numbers rather than classes."""
+    if loss is None:
+        return False
+    found = keras.losses.get(loss)
+    name = getattr(found, "__name__", None) or type(found).__name__
+    return keras.src.utils.naming.to_snake_case(name) in REGRESSIONS
