@@ -11,18 +11,22 @@ import keras
 from tfsqueeze.core.checks import UnsupportedModelError
 
 
-def copy_layer(layer: keras.Layer) -> keras.Layer:
+def copy_layer(layer: keras.Layer, config: dict | None = None) -> keras.Layer:
     """An unbuilt layer of the same class and configuration; weights follow once it is built.
 
     Functions the layer holds (custom activations, Lambda bodies) are shared with the original rather
     than serialized, so that closures and unregistered functions work.
+
+    Args:
+        layer: the original.
+        config: settings to change, as they stand in the layer's `get_config()`.
 
     Raises:
         UnsupportedModelError: if the layer cannot be made again from its own `get_config()`.
     """
     try:
         with _custom_objects(layer) as objects, keras.saving.custom_object_scope(objects):
-            twin = type(layer).from_config(layer.get_config())
+            twin = type(layer).from_config({**layer.get_config(), **(config or {})})
     except Exception as error:
         raise UnsupportedModelError(
             f"Layer {layer.name!r} ({type(layer).__name__}) cannot be copied: its `get_config()` and "
@@ -54,7 +58,7 @@ def copy_state(source: keras.Layer, target: keras.Layer) -> None:
         )
     for old, new in zip(sources, targets, strict=True):
         _copy_own_state(old, new)
-    _copy_trainable(source, target)
+    copy_trainable(source, target)
 
 
 def _tree(layer) -> list[keras.Layer]:
@@ -87,8 +91,8 @@ def _copy_own_state(old, new) -> None:
         new_seed.state.assign(old_seed.state)
 
 
-def _copy_trainable(source, target) -> None:
-    """Parents first: setting a layer's flag overwrites those of its sublayers."""
+def copy_trainable(source, target) -> None:
+    """Copies which weights train. Parents first: setting a layer's flag overwrites those of its sublayers."""
     for old, new in zip(_tree(source), _tree(target), strict=True):
         if new.trainable != old.trainable:
             new.trainable = old.trainable

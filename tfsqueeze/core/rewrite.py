@@ -19,6 +19,7 @@ def rewrite(
     *,
     after: Callable[[keras.Operation], Layers] | None = None,
     transfer: Callable[[keras.Layer, list[keras.Layer]], None] | None = None,
+    adapt: Callable[[keras.Operation], Callable | None] | None = None,
 ) -> keras.Model:
     """Builds a new model like `model` with some layers replaced; without arguments, an exact copy.
 
@@ -29,11 +30,15 @@ def rewrite(
     Args:
         model: a built `keras.Model`. Without a graph (a subclassed model) it can only be copied as a whole.
         replace: called once for each layer of the graph that is no model itself; returns the layer or
-            the chain of layers to stand in its place, or None to keep it.
-        after: called once for each layer or `keras.ops` operation; returns layers to apply to its
-            output, or None.
+            the chain of layers to stand in its place, an empty list to leave it out (its input goes on),
+            or None to keep it.
+        after: called once for each input layer, layer or `keras.ops` operation; returns layers (in a
+            Functional model, any callables on tensors) to apply to its output, or None.
         transfer: called as `transfer(old, new_layers)` for each replaced layer once the new layers are
             built, to set their weights.
+        adapt: called for each input layer, which an `InputLayer` may stand in for, and once for each
+            `keras.ops` operation, which any function of the same arguments may stand in for, where
+            shapes change; returns None to keep it.
 
     Returns:
         A new model; `model` is not changed.
@@ -48,9 +53,9 @@ def rewrite(
         ...     return keras.layers.LeakyReLU() if isinstance(layer, keras.layers.ReLU) else None
         >>> leaky = rewrite(model, wider)
     """
-    check = check_model if replace is None and after is None else check_graph
+    check = check_model if replace is None and after is None and adapt is None else check_graph
     check(model, "rewrite()")
-    writer = _Rewriter(replace, after)
+    writer = _Rewriter(replace, after, adapt)
     twin = writer.model(model)
     writer.fill(transfer)
     copy_compile(model, twin)
@@ -83,9 +88,10 @@ def _fresh(setting):
 class _Rewriter:
     """Holds what has been made for each original, so that what is shared stays shared."""
 
-    def __init__(self, replace, after):
+    def __init__(self, replace, after, adapt):
         self._replace = replace or (lambda layer: None)
         self._after = after or (lambda operation: None)
+        self._adapt = adapt or (lambda operation: None)
         self._made: dict[int, list] = {}
         self._replaced: list[tuple[keras.Layer, list[keras.Layer]]] = []
         self._copied: list[tuple[keras.Layer, keras.Layer]] = []
@@ -114,20 +120,33 @@ class _Rewriter:
         layers = [
             new
             for old in model._layers
-            for new in ([_input_layer(old)] if isinstance(old, keras.layers.InputLayer) else self._chain(old))
+            for new in (
+                self._input_chain(old) if isinstance(old, keras.layers.InputLayer) else self._chain(old)
+            )
         ]
         return _construct(model, layers)
 
     def _functional(self, model):
-        inputs = keras.tree.map_structure(_input_tensor, model._inputs_struct)
+        inputs = keras.tree.map_structure(
+            lambda tensor: self._input_layer(tensor._keras_history.operation).output, model._inputs_struct
+        )
         outputs = model._run_through_graph(
-            inputs,
+            keras.tree.map_structure(self._after_input, model._inputs_struct, inputs),
             operation_fn=self._chain,
             call_fn=_call_chain,
         )
         return _construct(
             model, inputs, keras.tree.pack_sequence_as(model._outputs_struct, keras.tree.flatten(outputs))
         )
+
+    def _input_chain(self, layer) -> list:
+        return [self._input_layer(layer), *_as_list(self._after(layer))]
+
+    def _after_input(self, old, new):
+        return _call_chain(_as_list(self._after(old._keras_history.operation)), new)
+
+    def _input_layer(self, layer):
+        return self._adapt(layer) or type(layer).from_config(layer.get_config())
 
     def _subclassed(self, model):
         twin = copying.copy_layer(model)
@@ -143,13 +162,14 @@ class _Rewriter:
 
     def _make(self, operation) -> list:
         if not isinstance(operation, keras.Layer):
-            return [copying.copy_operation(operation)]
+            return [self._adapt(operation) or copying.copy_operation(operation)]
         if isinstance(operation, keras.Model) and has_graph(operation):
             return [self.model(operation)]
-        replacement = _as_list(self._replace(operation))
-        if replacement:
+        replacement = self._replace(operation)
+        if replacement is not None:
+            replacement = _as_list(replacement)
             self._replaced.append((operation, replacement))
-            return replacement
+            return list(replacement)
         twin = copying.copy_layer(operation)
         self._copied.append((operation, twin))
         return [twin]
@@ -171,16 +191,8 @@ def _construct(model, *parts) -> keras.Model:
     return (type(model) if same else plain)(*parts, name=model.name)
 
 
-def _input_layer(layer):
-    return type(layer).from_config(layer.get_config())
-
-
-def _input_tensor(tensor):
-    return _input_layer(tensor._keras_history.operation).output
-
-
 def _call_chain(chain, *args, **kwargs):
-    outputs = chain[0](*args, **kwargs)
+    outputs = chain[0](*args, **kwargs) if chain else args[0]
     for layer in chain[1:]:
         outputs = layer(outputs)
     return outputs

@@ -1,0 +1,1 @@
+"""Removing channels: groups that must be cut together, their importance, and the cut itself."""
