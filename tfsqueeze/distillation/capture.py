@@ -40,7 +40,7 @@ class Capture:
             raise UnsupportedModelError(
                 f"Losses on layers ({sorted(layers)}) need the graph of a Sequential or Functional model. "
                 f"The {role} {model.name!r} is a subclassed {type(model).__name__}: of such models only "
-                "outputs can be compared (SoftTargets, LogitRegression, relational losses without layer names)."
+                "outputs can be compared (SoftTargets(), LogitRegression(), RelationalDistance())."
             )
         places = list(_places(model)) if layers else []
         self._places = {layer: _find(layer, places, role, model) for layer in layers}
