@@ -22,6 +22,7 @@ from tfsqueeze.export.source import Source
 from tfsqueeze.tflite.file import read
 from tfsqueeze.tflite.operators import select_operators
 from tfsqueeze.tflite.runner import ports
+from tfsqueeze.tflite.sparse_storage import store_sparse
 from tfsqueeze.tflite.structure import TFLiteFile
 
 _PARITY_EXAMPLES = 32
@@ -30,6 +31,9 @@ _CHOSEN = ("int8", "int4")
 _RANDOM_EXAMPLES = 4
 _LEAST_SNR_DB = {None: 80, "float16": 40, "dynamic": 15, "int8": 15, "int16x8": 20, "int4": 8}
 _SAME_SNR_DB = 0.5
+# XNNPACK refuses sparse kernels of integers.
+SPARSE_KINDS = (None, "float16")
+_WORTH_SPARSE = 0.8
 
 _NOT_RUN = (
     "Not compared with the model: TensorFlow's operators need an interpreter with the Flex delegate, "
@@ -77,6 +81,7 @@ class Exporter:
         samples: int = 200,
         allow_float: bool = False,
         allow_select_ops: bool = True,
+        sparse: str | bool = "auto",
         seed: int = 0,
     ):
         self._source = source
@@ -86,6 +91,7 @@ class Exporter:
         self._backend = backend
         self._allow_float = allow_float
         self._select_ops = allow_select_ops
+        self._sparse = sparse
         self._seed = seed
         self._measured_on: dict[int, tuple[Examples, dict[str, np.ndarray]]] = {}
         self._converter = Converter(source, allow_select_ops=allow_select_ops)
@@ -128,6 +134,8 @@ class Exporter:
             yield "", self._converter.convert(quantize, self._samples, io_dtype)
 
     def _measure(self, backend: str, how: str, content: bytes, quantize) -> Candidate:
+        if quantize in SPARSE_KINDS:
+            content = self._with_sparse_kernels(content)
         file = read(finish(content, self._source.input_keys, self._source.output_keys))
         examples, expected = self._examples(_CHOICE_EXAMPLES if quantize in _CHOSEN else _PARITY_EXAMPLES)
         try:
@@ -137,6 +145,14 @@ class Exporter:
                 raise self._with_remedy(error) from error
             parity = {}
         return Candidate(backend, how, file, parity, float_counts(file), len(examples))
+
+    def _with_sparse_kernels(self, content: bytes) -> bytes:
+        """The file with sparse kernels where that is wanted, and by default where it clearly pays."""
+        if self._sparse is False:
+            return content
+        smaller = store_sparse(content)
+        most = _WORTH_SPARSE * len(content) if self._sparse == "auto" else len(content)
+        return smaller if len(smaller) < most else content
 
     def _with_remedy(self, error: ValueError) -> ValueError:
         """Some operations convert wrongly with a free batch axis and rightly with a fixed one."""
@@ -173,6 +189,7 @@ class Exporter:
             parity_data="random input" if self._samples is None else "representative data",
             float_ops=chosen.float_ops,
             select_ops=select_operators(file),
+            sparse_kernels=_sparse_count(file),
             notes=[*self._source.notes, *([] if chosen.parity else [_NOT_RUN])],
             candidates={c.name: str(c) for c in candidates} if len(candidates) > 1 else {},
         )
@@ -200,6 +217,12 @@ class Exporter:
         layers = {layer_of(name, model): ratio for name, ratio in drops}
         listed = ", ".join(f"{name!r} ({ratio:.0f} dB behind it)" for name, ratio in layers.items())
         return f" Most is lost at {listed}." if drops else ""
+
+
+def _sparse_count(file: TFLiteFile) -> int:
+    """Tensors that share one buffer are one kernel."""
+    sparse = [tensor for graph in file.subgraphs for tensor in graph.tensors if tensor.is_sparse]
+    return len({tensor.content.ctypes.data for tensor in sparse})
 
 
 def _backends(asked: str, quantize, io_dtype: str) -> list[str]:

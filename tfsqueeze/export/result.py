@@ -40,6 +40,7 @@ class ExportResult:
         parity_data: "representative data" or "random input".
         float_ops: operators that compute in float, with their number; empty in a full-integer file.
         select_ops: operators that need TensorFlow's own kernels (the Flex delegate).
+        sparse_kernels: how many kernels are stored sparse.
         notes: what was done that the user may not expect.
         candidates: with `backend="auto"`, what each back-end measured.
     """
@@ -56,6 +57,7 @@ class ExportResult:
     parity_data: str = "random input"
     float_ops: dict[str, int] = field(default_factory=dict)
     select_ops: list[str] = field(default_factory=list)
+    sparse_kernels: int = 0
     notes: list[str] = field(default_factory=list)
     candidates: dict[str, str] = field(default_factory=dict)
 
@@ -87,6 +89,8 @@ class ExportResult:
         if self.quantize is not None and self.float_ops:
             listed = ", ".join(f"{name} x{count}" for name, count in self.float_ops.items())
             lines.append(f"  float operators: {listed}")
+        if self.sparse_kernels:
+            lines.append(f"  {self.sparse_kernels} kernels stored sparse, unpacked when the file is loaded")
         if self.select_ops:
             lines.append(f"  needs the Flex delegate for: {', '.join(self.select_ops)}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])

@@ -10,7 +10,7 @@ import keras
 from tfsqueeze.core.checks import UnsupportedModelError, check_choice, check_positive
 from tfsqueeze.core.files import check_writable
 from tfsqueeze.export.calibration import check_data_given
-from tfsqueeze.export.exporter import Exporter
+from tfsqueeze.export.exporter import SPARSE_KINDS, Exporter
 from tfsqueeze.export.result import ExportResult
 from tfsqueeze.export.source import Source, keras_source, saved_model_source
 
@@ -31,6 +31,7 @@ def export_tflite(
     samples: int = 200,
     allow_float: bool = False,
     allow_select_ops: bool = True,
+    sparse: str | bool = "auto",
     seed: int = 0,
 ) -> ExportResult:
     """Exports a model to a `.tflite` file and checks the file against the model.
@@ -55,6 +56,10 @@ def export_tflite(
         samples: most examples to calibrate on.
         allow_float: whether an integer `io_dtype` may go with operators that stay float inside.
         allow_select_ops: whether operators without a `.tflite` kernel may use TensorFlow's.
+        sparse: whether pruned kernels are stored as their non-zero values, for `quantize` None and
+            "float16": "auto", if the file becomes at least a fifth smaller; True, each kernel for which it
+            saves bytes; False, never, for runtimes without the DENSIFY operator (microcontrollers). Outputs
+            and memory when running are those of a dense file. Integer files are never sparse: zip them.
         seed: of the random input, where there is no data.
 
     Returns:
@@ -69,6 +74,7 @@ def export_tflite(
         >>> print(result)
     """
     _check_request(quantize, backend, io_dtype, batch_size)
+    _check_sparse(sparse, quantize)
     check_data_given(representative_data, quantize, io_dtype)
     target = check_writable(path)
     with _open_source(model, batch_size) as source:
@@ -79,6 +85,7 @@ def export_tflite(
             samples=samples,
             allow_float=allow_float,
             allow_select_ops=allow_select_ops,
+            sparse=sparse,
             seed=seed,
         )
         return exporter.write(target, quantize, io_dtype)
@@ -101,7 +108,7 @@ def export_variants(
         folder: where the files go, as `<variant>.tflite` ("float32.tflite" for None).
         variants: values of `quantize`.
         representative_data, backend, batch_size: as in `export_tflite`.
-        **options: `samples`, `allow_float`, `allow_select_ops`, `seed` of `export_tflite`.
+        **options: `samples`, `allow_float`, `allow_select_ops`, `sparse`, `seed` of `export_tflite`.
 
     Returns:
         `ExportResult` by variant, the float32 file's under "float32".
@@ -112,6 +119,7 @@ def export_variants(
     for variant in variants:
         _check_request(variant, backend, "float32", batch_size)
         check_data_given(representative_data, variant)
+        _check_sparse(options.get("sparse", "auto"), variant)
     targets = {
         variant or "float32": check_writable(Path(folder) / f"{variant or 'float32'}.tflite")
         for variant in variants
@@ -138,6 +146,15 @@ def _check_request(quantize, backend: str, io_dtype: str, batch_size: int | None
         raise ValueError('io_dtype="uint8" needs the converter. Use backend="auto" or io_dtype="int8".')
     if backend == "converter" and quantize == "int4":
         raise ValueError('The converter has no 4-bit weights. Use backend="auto" or "litert-quantizer".')
+
+
+def _check_sparse(sparse, quantize) -> None:
+    check_choice("sparse", sparse, ("auto", True, False))
+    if sparse is True and quantize not in SPARSE_KINDS:
+        raise ValueError(
+            f'sparse=True goes with quantize=None or "float16". Received: quantize={quantize!r}. The '
+            'interpreter\'s default kernels refuse sparse integers: use sparse="auto", and zip the file.'
+        )
 
 
 @contextlib.contextmanager

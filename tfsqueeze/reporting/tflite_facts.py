@@ -14,6 +14,7 @@ from tfsqueeze.tflite.operators import FLOAT_TYPES, float_operators, is_integer_
 from tfsqueeze.tflite.structure import BITS, Operator, Subgraph, Tensor, TFLiteFile
 
 LOOP_NOTE = "MACs are unknown: there are loops or branches, and how often they run is not in the file."
+UNPACKING = ("DENSIFY", "DEQUANTIZE")
 KERNEL_OPERATORS = ("CONV", "FULLY_CONNECTED", "LSTM", "RNN", "SVDF", "BATCH_MATMUL", "EMBEDDING")
 
 
@@ -109,42 +110,46 @@ def _layers(file: TFLiteFile, shapes_known: bool, notes: list[str]) -> tuple[lis
             if _unpacks_weights(operator, graph):
                 continue
             weights = [tensor for tensor in _weights(operator, graph, producers) if _is_new(tensor, seen)]
-            weight_bytes += sum(tensor.content.nbytes for tensor in weights)
+            weight_bytes += sum(tensor.stored_nbytes for tensor in weights)
             macs = operator_macs(operator, graph.tensors) // batch_size
             if not (weights or macs):
                 continue
             if macs and graph is not file.main and LOOP_NOTE not in notes:
                 notes.append(LOOP_NOTE)
             is_known = shapes_known and (graph is file.main or not macs)
-            layers.append(_layer_facts(operator, graph, weights, macs if is_known else None, notes))
+            layers.append(_layer_facts(operator, graph, weights, macs if is_known else None))
     return layers, weight_bytes
 
 
 def _unpacks_weights(operator: Operator, graph: Subgraph) -> bool:
-    """Whether an operator only turns stored float16 weights to float32."""
-    return operator.name == "DEQUANTIZE" and graph.tensors[operator.inputs[0]].is_constant
+    """Whether an operator only turns stored float16 weights to float32, or sparse ones to dense."""
+    if operator.name not in UNPACKING:
+        return False
+    tensor = graph.tensors[operator.inputs[0]]
+    return tensor.is_constant or any(
+        producer.name == "DENSIFY" and operator.inputs[0] in producer.outputs for producer in graph.operators
+    )
 
 
-def _layer_facts(operator, graph, weights, macs, notes) -> LayerFacts:
+def _layer_facts(operator, graph, weights, macs) -> LayerFacts:
     largest = max(weights, key=lambda tensor: tensor.elements, default=None)
     name = graph.tensors[operator.outputs[0]].name if operator.outputs else operator.name
     return LayerFacts(
         name=name,
         kind=operator.name,
         parameters=sum(tensor.elements for tensor in weights),
-        nonzero=sum(_nonzero(tensor, notes) for tensor in weights),
+        nonzero=sum(_nonzero(tensor) for tensor in weights),
         macs=macs,
         dtype=largest.dtype.lower() if largest else "",
     )
 
 
 def _weights(operator: Operator, graph: Subgraph, producers: dict[int, Operator]) -> list[Tensor]:
-    """The constants an operator computes with, looking through the DEQUANTIZE of float16 files."""
+    """The constants an operator computes with, looking through what unpacks them."""
     found = []
     for index in operator.inputs:
-        producer = producers.get(index)
-        if producer is not None and producer.name == "DEQUANTIZE":
-            index = producer.inputs[0]
+        while index in producers and producers[index].name in UNPACKING:
+            index = producers[index].inputs[0]
         if index >= 0 and _is_weight(graph.tensors[index], operator):
             found.append(graph.tensors[index])
     return found
@@ -164,10 +169,7 @@ def _is_new(tensor: Tensor, seen: set) -> bool:
     return not (key in seen or seen.add(key))
 
 
-def _nonzero(tensor: Tensor, notes: list[str]) -> int:
-    if tensor.is_sparse:
-        notes.append(f"{tensor.name!r} is stored sparse: its stored values are counted as its non-zero ones.")
-        return tensor.content.nbytes * 8 // BITS[tensor.dtype]
+def _nonzero(tensor: Tensor) -> int:
     values = tensor.values()
     if tensor.zero_point.size == 1:
         return int(np.count_nonzero(values != values.dtype.type(tensor.zero_point[0])))

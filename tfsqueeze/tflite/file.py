@@ -84,7 +84,7 @@ def _tensor(tensor: schema.TensorT, model: schema.ModelT, content: bytes) -> Ten
         zero_point=np.asarray(_items(quantization.zeroPoint), np.int64),
         quantized_dimension=quantization.quantizedDimension,
         is_variable=bool(tensor.isVariable),
-        is_sparse=tensor.sparsity is not None,
+        sparsity=tensor.sparsity,
     )
     _check_content(parsed)
     _check_quantization(parsed)

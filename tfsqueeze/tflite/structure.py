@@ -1,10 +1,12 @@
 """What a `.tflite` file is made of: subgraphs, tensors, operators, signatures."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+from tfsqueeze.tflite.sparsity import decode, index_nbytes
 
 BITS = {
     "INT2": 2,
@@ -29,7 +31,7 @@ class Tensor:
         scale, zero_point: quantization, one value per tensor or per channel; empty if not quantized.
         quantized_dimension: the axis that per-channel scales run along.
         is_variable: whether it keeps its value from run to run (recurrent state).
-        is_sparse: whether `content` is stored sparse.
+        sparsity: where the stored values lie, if `content` is stored sparse (the schema's object).
     """
 
     name: str
@@ -40,7 +42,12 @@ class Tensor:
     zero_point: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
     quantized_dimension: int = 0
     is_variable: bool = False
-    is_sparse: bool = False
+    sparsity: Any = field(default=None, repr=False)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether only the values that are not zero are stored, with their places."""
+        return self.sparsity is not None
 
     @property
     def is_constant(self) -> bool:
@@ -58,19 +65,29 @@ class Tensor:
         return int(np.prod([max(size, 1) if size == -1 else size for size in self.shape], dtype=np.int64))
 
     @property
+    def stored_nbytes(self) -> int:
+        """Bytes that a constant takes in the file, the places of sparse values included."""
+        if self.content is None:
+            return 0
+        return self.content.nbytes + (index_nbytes(self.sparsity) if self.is_sparse else 0)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the values, packed as in the file, a free axis counted as 1; 0 for strings and handles."""
         return (self.elements * BITS.get(self.dtype, 0) + 7) // 8
 
     def values(self) -> np.ndarray:
-        """The stored values of a constant, 4-bit and 2-bit integers unpacked into int8.
+        """The values of a constant, sparse ones filled up, 4-bit and 2-bit integers unpacked into int8.
 
         Raises:
-            ValueError: if the tensor is no constant, is stored sparse, or holds no numbers.
+            ValueError: if the tensor is no constant, holds no numbers, or is sparse with packed bits.
         """
-        if self.content is None or self.is_sparse or self.dtype not in BITS:
+        bits = BITS.get(self.dtype)
+        if self.content is None or bits is None or (self.is_sparse and bits < 8):
             raise ValueError(f"Tensor {self.name!r} ({self.dtype}) has no plain stored values.")
-        bits = BITS[self.dtype]
+        if self.is_sparse:
+            stored = replace(self, shape=(-1,), sparsity=None).values()
+            return decode(stored, self.sparsity, self.shape)
         if bits < 8:
             return _unpack_bits(self.content, bits, self.dtype[0] == "I")[: self.elements].reshape(self.shape)
         if self.dtype == "BFLOAT16":
