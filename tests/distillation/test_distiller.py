@@ -12,11 +12,16 @@ from tfsqueeze.core.rewrite import rewrite
 CROSS_ENTROPY = "sparse_categorical_crossentropy"
 
 
-def fitted(distiller, x, y, optimizer="sgd", **options):
-    compiling = {
-        k: options.pop(k) for k in ("jit_compile", "steps_per_execution", "run_eagerly") if k in options
-    }
-    distiller.compile(optimizer, CROSS_ENTROPY, metrics=["accuracy"], **compiling)
+def fitted(distiller, x, y, optimizer="sgd", *, run_eagerly=True, jit_compile="auto", steps=1, **options):
+    """Eager unless the compiled step is what is tested: tracing takes longer than a few small steps."""
+    distiller.compile(
+        optimizer,
+        CROSS_ENTROPY,
+        metrics=["accuracy"],
+        run_eagerly=run_eagerly,
+        jit_compile=jit_compile,
+        steps_per_execution=steps,
+    )
     return distiller.fit(x, y, batch_size=16, verbose=0, **options)
 
 
@@ -210,7 +215,7 @@ def test_all_losses_and_settings_survive_saving(tmp_path):
 
 FIT_SETTINGS = {
     "jit_compile": {"jit_compile": True},
-    "steps_per_execution": {"steps_per_execution": 2},
+    "steps_per_execution": {"steps": 2},
     "gradient accumulation": {"optimizer": lambda: keras.optimizers.Adam(gradient_accumulation_steps=2)},
     "ema": {"optimizer": lambda: keras.optimizers.Adam(use_ema=True, ema_overwrite_frequency=2)},
     "class_weight": {"class_weight": {0: 1.0, 1: 3.0, 2: 0.5}},
@@ -226,7 +231,7 @@ def test_training_options_of_keras_work(setting):
     alpha = tfs.schedules.Cosine(0.9, 0.1, 0, 4)
     distiller = tfs.Distiller(convnet(), convnet(8), losses, alpha=alpha)
     before = weights_of(distiller.student)
-    logs = fitted(distiller, x, y, optimizer, epochs=2, validation_data=(x, y), **options).history
+    logs = fitted(distiller, x, y, optimizer, run_eagerly=False, validation_data=(x, y), **options).history
     assert np.isfinite(logs["loss"]).all()
     assert any((a != b).any() for a, b in zip(before, weights_of(distiller.student), strict=True))
     assert {"val_loss", "val_accuracy", "features"} <= set(logs)
@@ -242,7 +247,7 @@ def test_mixed_precision_and_loss_scaling(policy):
     finally:
         keras.config.set_dtype_policy("float32")
     distiller = tfs.Distiller(student, teacher, [kd.SoftTargets(), kd.Features("conv2")])
-    history = fitted(distiller, x, y, optimizer="adam").history
+    history = fitted(distiller, x, y, optimizer="adam", run_eagerly=False).history
     is_scaled = isinstance(distiller.optimizer, keras.optimizers.LossScaleOptimizer)
     assert is_scaled == (policy == "mixed_float16")
     assert np.isfinite(history["loss"]).all()
@@ -274,12 +279,12 @@ def test_mirrored_training_is_that_of_one_device(mirrored):
 def test_unlabelled_data_and_labelled_validation():
     x, y = images()
     distiller = tfs.Distiller(convnet(), convnet(8), alpha=1.0)
-    distiller.compile("adam", CROSS_ENTROPY, metrics=["accuracy"])
+    distiller.compile("adam", CROSS_ENTROPY, metrics=["accuracy"], run_eagerly=True)
     logs = distiller.fit(x, batch_size=16, epochs=2, verbose=0, validation_data=(x, y)).history
     assert logs["distillation_loss"][1] < logs["distillation_loss"][0]
     assert "val_accuracy" in logs
     only = tfs.Distiller(convnet(), convnet(8))
-    only.compile("adam")
+    only.compile("adam", run_eagerly=True)
     only.fit(x, verbose=0)
 
 
@@ -300,7 +305,7 @@ def test_masked_positions_do_not_count():
     x = np.array([[1, 2, 0, 0, 0, 0], [3, 4, 5, 0, 0, 0]], "int32")
     s, t = student(x).numpy(), teacher(x).numpy()
     distiller = tfs.Distiller(student, teacher, [kd.LogitRegression(), kd.Features("embedding")], alpha=1.0)
-    distiller.compile("sgd")
+    distiller.compile("sgd", run_eagerly=True)
     logs = distiller.fit(x, verbose=0).history
     expected = ((s - t) ** 2).mean(-1)[x != 0].mean()
     np.testing.assert_allclose(logs["logit_regression"], [expected], rtol=1e-4)
@@ -319,7 +324,7 @@ def test_the_student_sees_its_own_losses():
     own = float(sum(student.losses))
     for losses in (None, kd.RelationalDistance("d")):
         distiller = tfs.Distiller(student, teacher, losses, alpha=1.0)
-        distiller.compile(keras.optimizers.SGD(0.0))
+        distiller.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
         logs = distiller.fit(x, verbose=0).history
         np.testing.assert_allclose(logs["loss"][0] - logs["distillation_loss"][0], own, rtol=1e-4)
 
@@ -329,7 +334,7 @@ def test_loss_of_keras_distillation_is_the_same_as_there():
     student, teacher = convnet(activation=None), convnet(8, activation=None)
     loss = keras.distillation.LogitsDistillation(temperature=2.0, loss=keras.losses.KLDivergence())
     ours = tfs.Distiller(student, teacher, [loss, kd.SoftTargets(temperature=2.0)], alpha=1.0)
-    ours.compile(keras.optimizers.SGD(0.0))
+    ours.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     logs = ours.fit(x, y, verbose=0).history
     np.testing.assert_allclose(logs["logits_distillation"], logs["soft_targets"], rtol=1e-2)
     direct = loss.compute_loss(teacher(x), student(x, training=True))
