@@ -1,5 +1,7 @@
 """Measuring the statistics of batch normalisation anew, after a model's weights were changed."""
 
+from collections.abc import Iterable
+
 import keras
 import numpy as np
 from keras import layers
@@ -48,23 +50,22 @@ def reestimate_batch_statistics(
     normalizations = [n.layer for n in walk(model) if id(n.layer) in paths]
     inputs = InnerInputs(model, normalizations, examples)
     for layer in inputs.order:
-        set_batch_statistics(layer, inputs, examples, batch_size)
+        set_batch_statistics(layer, inputs, examples.batches(batch_size))
     return [paths[id(layer)] for layer in inputs.order]
 
 
 def set_batch_statistics(
-    layer: layers.BatchNormalization, inputs: InnerInputs, examples: Examples, batch_size: int = 128
+    layer: layers.BatchNormalization, inputs: InnerInputs, batches: Iterable[Examples]
 ) -> None:
-    """Sets the moving statistics of one layer to those of all it receives for `examples`.
+    """Sets the moving statistics of one layer to those of all it receives for some batches.
 
     Args:
         layer: one of `inputs.order`; it is changed.
         inputs: reads the model that `layer` is in.
-        examples: what the model runs on.
-        batch_size: examples per run.
+        batches: what the model runs on.
     """
     moments = _Moments(layer.moving_mean.shape[0])
-    for batch in examples.batches(batch_size):
+    for batch in batches:
         for received in inputs.read(layer, batch):
             rows = _rows(layer, received)
             for start in range(0, len(rows), ROWS_AT_ONCE):

@@ -47,24 +47,34 @@ class InnerInputs:
 
     def read(self, layer: keras.Layer, examples: Examples) -> list[Received]:
         """What `layer` receives for `examples`: one entry for each time it is called."""
-        return [received for _, received in self._run([layer], examples, self._counts[id(layer)])]
+        return self.read_all([layer], examples)[0]
+
+    def read_all(self, layers: Sequence[keras.Layer], examples: Examples) -> list[list[Received]]:
+        """What several layers receive in the same run, in the order they are given."""
+        calls = self._run(layers, examples, sum(self._counts[id(layer)] for layer in layers))
+        return [[received for called, received in calls if called is layer] for layer in layers]
 
     def _run(self, layers, examples, until) -> list[tuple[keras.Layer, Received]]:
         calls: list[tuple[keras.Layer, Received]] = []
 
         def take(layer, received):
-            # Inside a traced loop tensors have no values.
-            if isinstance(received.first, tf.Tensor) and hasattr(received.first, "numpy"):
+            if _has_values(received):
                 calls.append((layer, received))
                 if len(calls) == until:
                     raise _Enough
 
         with contextlib.ExitStack() as stack:
-            for layer in layers:
+            for layer in {id(layer): layer for layer in layers}.values():
                 stack.enter_context(_watched(layer, take))
             stack.enter_context(contextlib.suppress(_Enough))
             self._model(pack_inputs(self._model, examples.inputs), training=False)
         return calls
+
+
+def _has_values(received: Received) -> bool:
+    """Not so inside a loop that TensorFlow traces."""
+    tensors = [leaf for leaf in keras.tree.flatten((received.args, received.kwargs)) if tf.is_tensor(leaf)]
+    return bool(tensors) and all(hasattr(tensor, "numpy") for tensor in tensors)
 
 
 class _Enough(BaseException):

@@ -162,13 +162,14 @@ def _einsum(layer, equation) -> LinearView | None:
         sizes = moved.shape
         split = len(first) + len(groups)
         flat = moved.reshape(-1, math.prod(sizes[len(first) : split]), math.prod(sizes[split:]))
-        return _drawn(flat, rng, count)
+        return drawn(flat, rng, count)
 
     axes = tuple(tuple(kernel.index(i) for i in part) for part in (groups, contracted, new))
     return LinearView(layer, "kernel", Arrangement(tuple(layer.kernel.shape), axes), rows)
 
 
-def _drawn(rows, rng, count):
+def drawn(rows: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+    """All rows in order, or `count` of them drawn at random: the same as a `LinearView` draws of as many."""
     return rows if len(rows) <= count else rows[np.sort(rng.choice(len(rows), count, replace=False))]
 
 
