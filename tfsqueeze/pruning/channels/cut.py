@@ -32,29 +32,53 @@ def cut(model: keras.Model, graph: ChannelGraph, keep: Mapping[str, np.ndarray])
     """
     if graph.model is not model:
         raise ValueError(f"The channel groups are those of another model. Call find_groups({model.name!r}).")
-    surgeon = _Surgeon(graph, graph.kept(keep))
+    surgeon = _Surgeon(graph, keep)
     return rewrite(model, surgeon.replace, transfer=surgeon.transfer, adapt=surgeon.adapt)
 
 
 _WRAPPED = {"layer": ("layer", "forward_layer"), "backward_layer": ("backward_layer",)}
 
 
+class KeptParts:
+    """Takes from arrays shaped like the variables of a model what a cut leaves of them.
+
+    Args:
+        graph: the model's channel groups.
+        keep: by name of a group which of its units stay, as in `cut`.
+    """
+
+    def __init__(self, graph: ChannelGraph, keep: Mapping[str, np.ndarray]):
+        kept = graph.kept(keep)
+        self._flags: dict[int, dict[int, np.ndarray]] = {}
+        for axis in graph.axes():
+            flags = kept[graph.units(axis.labels)]
+            if not flags.all():
+                self._flags.setdefault(id(axis.variable), {})[axis.axis] = flags
+
+    def __call__(self, variable: keras.Variable, array: np.ndarray) -> np.ndarray:
+        """What is left of an array of the variable's shape."""
+        for axis, flags in self._flags.get(id(variable), {}).items():
+            array = np.compress(flags, array, axis)
+        return array
+
+    def shrinks(self, variable: keras.Variable) -> bool:
+        """Whether the variable loses anything."""
+        return id(variable) in self._flags
+
+
 class _Surgeon:
     """Makes the narrower layers and operations and fills them."""
 
-    def __init__(self, graph: ChannelGraph, kept: np.ndarray):
+    def __init__(self, graph: ChannelGraph, keep: Mapping[str, np.ndarray]):
+        kept = graph.kept(keep)
         self._sizes = graph.flow.sizes
         self._left = lambda labels: kept[graph.units(labels)]
-        self._flags: dict[int, dict[int, np.ndarray]] = {}
-        for axis in graph.axes():
-            flags = self._left(axis.labels)
-            if not flags.all():
-                self._flags.setdefault(id(axis.variable), {})[axis.axis] = flags
+        self._part = KeptParts(graph, keep)
 
     def replace(self, layer):
         """A narrower layer, or None for a layer that stays as it is."""
         settings = self._settings(layer)
-        if not settings and all(id(variable) not in self._flags for variable in layer.weights):
+        if not settings and not any(map(self._part.shrinks, layer.weights)):
             return None
         return copying.copy_layer(layer, {**settings, **self._wrapped_settings(layer)})
 
@@ -81,10 +105,7 @@ class _Surgeon:
                 f"select=tfs.Select(skip={old.name!r})."
             )
         for source, target in zip(old.variables, new.variables, strict=True):
-            value = keras.ops.convert_to_numpy(source)
-            for axis, flags in self._flags.get(id(source), {}).items():
-                value = np.compress(flags, value, axis)
-            target.assign(value)
+            target.assign(self._part(source, keras.ops.convert_to_numpy(source)))
         copying.copy_trainable(old, new)
 
     def _settings(self, operation) -> dict:

@@ -1,0 +1,108 @@
+"""Removing channels in one go."""
+
+import keras
+import numpy as np
+
+from tfsqueeze.core.checks import check_choice, check_graph
+from tfsqueeze.core.explain import record
+from tfsqueeze.pruning.channels import repair as repairing
+from tfsqueeze.pruning.channels.allocation import SCOPES, removal_order, unit_costs
+from tfsqueeze.pruning.channels.criteria import unit_scores
+from tfsqueeze.pruning.channels.cut import cut
+from tfsqueeze.pruning.channels.graph import ChannelGraph, find_groups
+from tfsqueeze.pruning.channels.targets import Target, choose_kept
+
+
+def prune_channels(
+    model: keras.Model,
+    *,
+    ratio: float | None = None,
+    macs: float | None = None,
+    params: float | None = None,
+    criterion="l1",
+    scope: str = "global",
+    round_to: int = 1,
+    min_channels: int = 1,
+    select=None,
+    data=None,
+    repair: bool = True,
+    seed: int = 0,
+) -> keras.Model:
+    """Returns a physically smaller copy of `model`, without its least important channels.
+
+    Filters, neurons, recurrent units and attention heads are removed with everything that depends on them.
+    The result is an ordinary model with the same inputs, outputs and layer names, smaller and faster on any
+    hardware. Fine-tune it as you trained the original.
+
+    Give exactly one of `ratio`, `macs` and `params`; it is met within one channel.
+
+    Args:
+        model: a built Sequential or Functional model; it is not changed.
+        ratio: fraction of the channels removed, in [0, 1).
+        macs: fraction of multiply-accumulates kept, in (0, 1].
+        params: fraction of parameters kept, in (0, 1].
+        criterion: what makes a channel important: "l1", "l2" (norms of its weights), "bn_scale",
+            "geometric_median", "taylor" (effect on the loss; needs labelled `data` and a compiled model),
+            "apoz", "mean", "entropy" (its activations; need `data`), "random"; or a function from a channel
+            group to one score per unit. The lowest go.
+        scope: "global" (the least important channels of the model, scores made comparable) or "layer" (the
+            same fraction of each group of layers).
+        round_to: channels kept per group are rounded up to a multiple of it, which some hardware likes; >= 1.
+        min_channels: fewest channels any layer keeps, >= 1.
+        select: layers whose output channels may go, see `tfs.Select`; None for all. Layers that must have
+            the same channels only lose them if all of them are selected.
+        data: a few hundred typical inputs, labelled or not. With them the weights are repaired after the
+            cut, without training: consumers are refitted by least squares, statistics of batch
+            normalisation measured anew.
+        repair: False to use `data` for the criterion alone and keep the remaining weights bit by bit.
+        seed: of random scores and of the positions that the repair looks at.
+
+    Returns:
+        A new model, compiled as `model` is. `tfs.explain` on it lists the channels of each layer before and
+        after, and why others could not be cut.
+
+    Raises:
+        ValueError: if not exactly one target is given, it cannot be reached (the message says how far it
+            goes), an option is unknown, data is missing or does not fit, weights are not finite, or an
+            output layer is selected.
+        UnsupportedModelError: for a subclassed model, which has no graph; `tfs.prune` sets single weights
+            of any model to zero.
+
+    Example:
+        >>> small = tfs.prune_channels(model, macs=0.5, data=x_train[:512])
+        >>> small.fit(x_train, y_train)
+
+    Source: Fang et al., DepGraph: Towards Any Structural Pruning, arXiv:2301.12900.
+    """
+    target = Target.of(ratio, macs, params)
+    _check_counts(round_to=round_to, min_channels=min_channels)
+    check_choice("scope", scope, SCOPES)
+    check_graph(model, "prune_channels()")
+    graph = find_groups(model, select)
+    scores = unit_scores(graph, criterion, data, seed=seed)
+    costs = None if target.name == "ratio" else unit_costs(graph, target.measure(graph))
+    order = removal_order(graph, scores, scope, min_channels=min_channels, costs=costs)
+    keep = choose_kept(graph, order, target, round_to=round_to)
+    pruned = cut(model, graph, keep)
+    if data is not None and repair:
+        repairing.repair(graph, pruned, keep, data, seed=seed)
+    return record(pruned, "prune_channels", channel_counts(graph, keep), graph.pinned)
+
+
+def channel_counts(graph: ChannelGraph, keep: dict[str, np.ndarray]) -> dict[str, dict]:
+    """Channels of each layer that produces some, before and after a cut, by the layer's path."""
+    kept = graph.kept(keep)
+    rows = {}
+    for axis in graph.axes():
+        if axis.role == "producer":
+            # A recurrent unit stands once per gate, a head once per projection.
+            channels = np.unique(axis.labels)
+            after = int(kept[graph.units(channels)].sum())
+            rows[axis.path] = {"channels": len(channels), "kept": after}
+    return rows
+
+
+def _check_counts(**counts) -> None:
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
