@@ -50,7 +50,7 @@ def block_part(x, width, size, stride=1):
 
 
 def keras_distiller(student, teacher, with_features: bool):
-    """Keras' own with the same losses; its feature loss knows no adapter, so a layer of equal width is compared."""
+    """Keras' own with the same losses; it has no adapters, so a layer of equal width is compared."""
     losses = [keras.distillation.LogitsDistillation(**KERAS_LOGITS)]
     if with_features:
         losses.append(keras.distillation.FeatureDistillation("mse", "logits", "logits"))
