@@ -25,9 +25,13 @@ from tfsqueeze.pruning.callback import PruningCallback
 from tfsqueeze.pruning.one_shot import prune
 from tfsqueeze.pruning.patterns import Blocks
 from tfsqueeze.pruning.regrowth import Regrowth
+from tfsqueeze.quantization.aware import quantize_aware
+from tfsqueeze.quantization.config import QuantizationConfig
+from tfsqueeze.quantization.strip import strip_quantization
 from tfsqueeze.version import __version__
 
 _ON_FIRST_USE = {
+    "check_sparse_inference": "tfsqueeze.export.sparse_inference",
     "compare": "tfsqueeze.reporting.compare",
     "export_tflite": "tfsqueeze.export.tflite",
     "export_variants": "tfsqueeze.export.tflite",
@@ -41,11 +45,13 @@ __all__ = [
     "Blocks",
     "Distiller",
     "PruningCallback",
+    "QuantizationConfig",
     "Regrowth",
     "Select",
     "UnsupportedModelError",
     "__version__",
     "callbacks",
+    "check_sparse_inference",
     "compare",
     "distillation",
     "explain",
@@ -54,9 +60,11 @@ __all__ = [
     "find_ticket",
     "load_model",
     "prune",
+    "quantize_aware",
     "report",
     "schedules",
     "sensitivity",
+    "strip_quantization",
 ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfsqueeze.core.data import Examples, random_examples
 from tfsqueeze.core.files import atomic_write
-from tfsqueeze.export import litert
+from tfsqueeze.export import litert, trained_quantization
 from tfsqueeze.export.calibration import NEEDS_DATA, calibration_examples
 from tfsqueeze.export.convert import Converter
 from tfsqueeze.export.finish import finish
@@ -112,16 +112,26 @@ class Exporter:
 
     def _candidates(self, quantize, io_dtype) -> tuple[list[Candidate], list[ValueError]]:
         candidates, failures = [], []
-        for backend in _backends(self._backend, quantize, io_dtype):
-            try:
-                for how, content in self._contents(backend, quantize, io_dtype):
+        for backend in self._backends(quantize, io_dtype):
+            contents = self._contents(backend, quantize, io_dtype)
+            while True:
+                try:
+                    how, content = next(contents)
                     candidates.append(self._measure(backend, how, content, quantize))
-            except ValueError as error:
-                failures.append(error)
+                except StopIteration:
+                    break
+                except ValueError as error:
+                    failures.append(error)
         return candidates, failures
 
+    def _backends(self, quantize, io_dtype: str) -> list[str]:
+        trained = self._source.trained_ranges
+        return ["converter"] if trained else _backends(self._backend, quantize, io_dtype)
+
     def _contents(self, backend: str, quantize, io_dtype: str) -> Iterator[tuple[str, bytes]]:
-        if backend == litert.BACKEND:
+        if self._source.trained_ranges:
+            yield from trained_quantization.files(self._converter.convert("int8", None, io_dtype))
+        elif backend == litert.BACKEND:
             keys = self._source.input_keys
             yield from litert.quantized_files(
                 self._converter.float(), quantize, self._samples, keys, io_dtype
@@ -169,9 +179,20 @@ class Exporter:
 
     def _drawn(self, most: int) -> Examples:
         if self._samples is None:
-            return random_examples(self._source.specs, _RANDOM_EXAMPLES, seed=self._seed)
+            return self._random()
         count = len(self._samples)
         return self._samples[np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
+
+    def _random(self) -> Examples:
+        """Random input, within the ranges where they are known."""
+        ranges = self._source.input_ranges
+        count = _PARITY_EXAMPLES if ranges else _RANDOM_EXAMPLES
+        examples = random_examples(self._source.specs, count, seed=self._seed)
+        generator = np.random.default_rng(self._seed)
+        for name, (low, high) in ranges.items():
+            shape = examples.inputs[name].shape
+            examples.inputs[name] = generator.uniform(low, high, shape).astype("float32")
+        return examples
 
     def _result(self, target, quantize, chosen: Candidate, candidates) -> ExportResult:
         file = chosen.file
@@ -190,7 +211,11 @@ class Exporter:
             float_ops=chosen.float_ops,
             select_ops=select_operators(file),
             sparse_kernels=_sparse_count(file),
-            notes=[*self._source.notes, *([] if chosen.parity else [_NOT_RUN])],
+            notes=[
+                *self._source.notes,
+                *([] if chosen.parity else [_NOT_RUN]),
+                *(trained_quantization.storage_notes(file) if self._source.trained_ranges else []),
+            ],
             candidates={c.name: str(c) for c in candidates} if len(candidates) > 1 else {},
         )
 
@@ -207,6 +232,8 @@ class Exporter:
             )
 
     def _where_error_starts(self, chosen: Candidate, quantize) -> str:
+        if self._source.trained_ranges:
+            return ""
         examples, _ = self._examples(_PARITY_EXAMPLES)
         batch, model = examples[: self._source.batch_size or 8].inputs, self._source.model
         if quantize is None:

@@ -34,6 +34,8 @@ class Source:
         model: the Keras model, where there is one.
         loops: whether the graph has loops over tensor lists (rolled recurrent layers).
         notes: what was done on the way that the user should know.
+        trained_ranges: whether the graph rounds activations to ranges found in training.
+        input_ranges: range of the values that inputs may take, by name, where it is known.
     """
 
     folder: str
@@ -45,6 +47,8 @@ class Source:
     model: keras.Model | None = None
     loops: bool = False
     notes: list[str] = field(default_factory=list)
+    trained_ranges: bool = False
+    input_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def stored(

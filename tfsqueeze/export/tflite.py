@@ -9,6 +9,7 @@ import keras
 
 from tfsqueeze.core.checks import UnsupportedModelError, check_choice, check_positive
 from tfsqueeze.core.files import check_writable
+from tfsqueeze.export import trained_quantization
 from tfsqueeze.export.calibration import check_data_given
 from tfsqueeze.export.exporter import SPARSE_KINDS, Exporter
 from tfsqueeze.export.result import ExportResult
@@ -47,7 +48,8 @@ def export_tflite(
             they come); "int8" (full integer); "int16x8" (16-bit activations, 8-bit weights); "int4" (4-bit
             weights where a kernel exists, 8-bit elsewhere; with data also 8-bit activations).
         representative_data: typical inputs for calibration, in any form `model.fit` takes; needed for "int8"
-            and "int16x8".
+            and "int16x8", but not for "int8" and "int4" of a model from `tfs.quantize_aware`, whose ranges
+            are trained.
         backend: "converter" (TensorFlow's), "litert-quantizer", or "auto", which tries both where both can
             and keeps what matches the model better.
         io_dtype: type of the file's inputs and outputs: "float32", or "int8", "uint8" (for "int8"), or
@@ -75,9 +77,11 @@ def export_tflite(
     """
     _check_request(quantize, backend, io_dtype, batch_size)
     _check_sparse(sparse, quantize)
-    check_data_given(representative_data, quantize, io_dtype)
     target = check_writable(path)
-    with _open_source(model, batch_size) as source:
+    model = _loaded(model)
+    if not trained_quantization.covers(model, quantize):
+        check_data_given(representative_data, quantize, io_dtype)
+    with _open_source(model, batch_size, quantize) as source:
         exporter = Exporter(
             source,
             representative_data,
@@ -116,17 +120,24 @@ def export_variants(
     Example:
         >>> export_variants(model, "exported", [None, "int8"], representative_data=images)["int8"].bytes
     """
+    model = _loaded(model)
+    trained = [variant for variant in variants if trained_quantization.covers(model, variant)]
     for variant in variants:
         _check_request(variant, backend, "float32", batch_size)
-        check_data_given(representative_data, variant)
+        if variant not in trained:
+            check_data_given(representative_data, variant)
         _check_sparse(options.get("sparse", "auto"), variant)
     targets = {
         variant or "float32": check_writable(Path(folder) / f"{variant or 'float32'}.tflite")
         for variant in variants
     }
-    with _open_source(model, batch_size) as source:
-        exporter = Exporter(source, representative_data, backend=backend, **options)
-        return {name: exporter.write(targets[name], None if name == "float32" else name) for name in targets}
+    results = {}
+    for names in (sorted(set(targets) - set(trained)), trained):
+        if names:
+            with _open_source(model, batch_size, names[0]) as source:
+                exporter = Exporter(source, representative_data, backend=backend, **options)
+                results |= {n: exporter.write(targets[n], None if n == "float32" else n) for n in names}
+    return {name: results[name] for name in targets}
 
 
 def _check_request(quantize, backend: str, io_dtype: str, batch_size: int | None) -> None:
@@ -158,29 +169,33 @@ def _check_sparse(sparse, quantize) -> None:
 
 
 @contextlib.contextmanager
-def _open_source(model, batch_size: int | None) -> Iterator[Source]:
-    """A Keras model as it is, a saved one loaded, a SavedModel without Keras directly."""
-    loaded = model if isinstance(model, keras.Model) else _loaded(model)
-    if loaded is None:
+def _open_source(model, batch_size: int | None, quantize: str | None) -> Iterator[Source]:
+    """A Keras model as it is, a quantization-aware one as its file will compute, a SavedModel directly."""
+    if not isinstance(model, keras.Model):
         with saved_model_source(model, batch_size) as source:
             yield source
+    elif trained_quantization.covers(model, quantize):
+        with trained_quantization.trained_source(model, batch_size) as source:
+            yield source
     else:
-        with keras_source(loaded, batch_size) as source:
+        with keras_source(trained_quantization.without(model), batch_size) as source:
             yield source
 
 
-def _loaded(model) -> keras.Model | None:
-    """The Keras model in a file or folder; None for a SavedModel to be converted by its signature."""
+def _loaded(model):
+    """The Keras model in a file or folder; the path of a SavedModel to be converted by its signature."""
+    if isinstance(model, keras.Model):
+        return model
     from tfsqueeze.models.file_kind import file_kind
     from tfsqueeze.models.load import load_model
 
     kind = file_kind(model).name if isinstance(model, (str, os.PathLike)) else ""
     if kind == "graph":
-        return None
+        return model
     try:
         return load_model(model)
     except UnsupportedModelError:
         # A SavedModel computes without its Keras layers being known.
         if kind == "saved_model":
-            return None
+            return model
         raise
