@@ -7,6 +7,7 @@ from tfsqueeze.distillation.loss import Comparison, DistillationLoss, FeatureLos
 from tfsqueeze.distillation.regression import LogitRegression, Regression
 from tfsqueeze.distillation.relational import RelationalAngle, RelationalDistance, SimilarityPreserving
 from tfsqueeze.distillation.soft_targets import SoftTargets
+from tfsqueeze.distillation.teachers import Teachers
 
 __all__ = [
     "AttentionTransfer",
@@ -23,4 +24,5 @@ __all__ = [
     "RelationalDistance",
     "SimilarityPreserving",
     "SoftTargets",
+    "Teachers",
 ]

@@ -23,6 +23,8 @@ def activation_of(tensor) -> str:
     graph = getattr(operation, "_functional", None) or operation
     if isinstance(graph, Functional):
         return activation_of(graph.outputs[index])
+    if hasattr(operation, "output_activations"):
+        return operation.output_activations[index]
     if isinstance(operation, PASSING):
         return activation_of(operation._inbound_nodes[history.node_index].input_tensors[0])
     return _own_activation(operation)
