@@ -32,7 +32,6 @@ from tfsqueeze.version import __version__
 
 _ON_FIRST_USE = {
     "check_sparse_inference": "tfsqueeze.export.sparse_inference",
-    "check_sparse_inference": "tfsqueeze.export.sparse_inference",
     "compare": "tfsqueeze.reporting.compare",
     "export_tflite": "tfsqueeze.export.tflite",
     "export_variants": "tfsqueeze.export.tflite",
@@ -52,7 +51,6 @@ __all__ = [
     "UnsupportedModelError",
     "__version__",
     "callbacks",
-    "check_sparse_inference",
     "check_sparse_inference",
     "compare",
     "distillation",
