@@ -15,6 +15,7 @@ def removal_order(
     *,
     min_channels: int = 1,
     costs: dict[str, float] | None = None,
+    comparable: bool = False,
 ) -> list[tuple[str, int]]:
     """The units that may go, in the order in which they go.
 
@@ -22,7 +23,8 @@ def removal_order(
     comparable by four steps: a group's scores are divided by their mean; by the square of the fraction of
     the group that is left when the unit goes, for what is left must do the work of all (so that no group
     collapses, and equal scores give equal fractions); by the square root of what a unit costs, so that dear
-    units go before cheap ones; and kept from falling within a group.
+    units go before cheap ones; and kept from falling within a group. Scores that compare as they are, such
+    as those of "reconstruction", are only divided by what a unit costs.
 
     Args:
         graph: the groups.
@@ -30,6 +32,7 @@ def removal_order(
         scope: "global" or "layer".
         min_channels: fewest channels of any layer; the best of each are left out of the order.
         costs: by name of the group, what one unit costs, > 0; None if all cost the same.
+        comparable: whether scores of different groups compare as they are, and grow as units go.
 
     Returns:
         Pairs of group name and unit.
@@ -41,7 +44,11 @@ def removal_order(
         order = np.argsort(scores[name], kind="stable")
         order = order[~spared[group.start + order]]
         cost = 1.0 if costs is None else costs[name]
-        priorities = _priorities(scores[name], order, scope) / (np.sqrt(cost) if scope == "global" else 1)
+        if scope == "global" and comparable:
+            priorities = scores[name][order] / cost
+        else:
+            priorities = _priorities(scores[name], order, scope)
+            priorities /= np.sqrt(cost) if scope == "global" else 1
         ranked += [
             (priority, group.start + unit, name, unit)
             for priority, unit in zip(priorities, order, strict=True)

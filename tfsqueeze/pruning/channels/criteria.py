@@ -9,6 +9,7 @@ import numpy as np
 from tfsqueeze.core.checks import check_choice
 from tfsqueeze.pruning.channels.activations import ACTIVATION_CRITERIA, activation_scores
 from tfsqueeze.pruning.channels.graph import ChannelGraph, Group, Slice
+from tfsqueeze.pruning.channels.reconstruction import reconstruction_scores
 from tfsqueeze.pruning.gradients import loss_gradients
 
 Criterion = str | Callable[[Group], np.ndarray]
@@ -20,7 +21,7 @@ class Evidence:
 
     Attributes:
         gradients: of the loss, by id of the variable.
-        activations: scores from activations, by name of the group.
+        activations: scores from what the model computes, by name of the group.
         seed: of random scores.
     """
 
@@ -86,7 +87,9 @@ _CRITERIA = {
     "taylor": taylor,
     "geometric_median": geometric_median,
     "random": random,
-    **dict.fromkeys(ACTIVATION_CRITERIA, lambda group, evidence: evidence.activations[group.name]),
+    **dict.fromkeys(
+        (*ACTIVATION_CRITERIA, "reconstruction"), lambda group, evidence: evidence.activations[group.name]
+    ),
 }
 
 
@@ -97,9 +100,9 @@ def unit_scores(
 
     Args:
         graph: the groups.
-        criterion: "l1", "l2", "bn_scale", "taylor", "apoz", "mean", "entropy", "geometric_median",
-            "random", or a function from a `Group` to its units' scores.
-        data: examples for "apoz", "mean" and "entropy"; labelled ones for "taylor".
+        criterion: "reconstruction", "l1", "l2", "bn_scale", "taylor", "apoz", "mean", "entropy",
+            "geometric_median", "random", or a function from a `Group` to its units' scores.
+        data: examples for "reconstruction", "apoz", "mean" and "entropy"; labelled ones for "taylor".
         seed: of the random scores.
 
     Returns:
@@ -157,6 +160,8 @@ def _gather(graph, criterion, data, seed) -> Evidence:
         gradients = dict(zip(parts, found, strict=True))
     elif criterion in ACTIVATION_CRITERIA:
         activations = activation_scores(graph, criterion, data)
+    elif criterion == "reconstruction":
+        activations = reconstruction_scores(graph, data, seed=seed)
     return Evidence(gradients, activations, seed)
 
 

@@ -19,7 +19,7 @@ def prune_channels(
     ratio: float | None = None,
     macs: float | None = None,
     params: float | None = None,
-    criterion="l1",
+    criterion=None,
     scope: str = "global",
     round_to: int = 1,
     min_channels: int = 1,
@@ -41,7 +41,9 @@ def prune_channels(
         ratio: fraction of the channels removed, in [0, 1).
         macs: fraction of multiply-accumulates kept, in (0, 1].
         params: fraction of parameters kept, in (0, 1].
-        criterion: what makes a channel important: "l1", "l2" (norms of its weights), "bn_scale",
+        criterion: what makes a channel important. None: "reconstruction" if `data` is given, else "l1".
+            "reconstruction": the error that is left in the layers that receive it, once they are repaired
+            (needs `data`). "l1", "l2" (norms of its weights), "bn_scale",
             "geometric_median", "taylor" (effect on the loss; needs labelled `data` and a compiled model),
             "apoz", "mean", "entropy" (its activations; need `data`), "random"; or a function from a channel
             group to one score per unit. The lowest go.
@@ -52,8 +54,8 @@ def prune_channels(
         select: layers whose output channels may go, see `tfs.Select`; None for all. Layers that must have
             the same channels only lose them if all of them are selected.
         data: a few hundred typical inputs, labelled or not. With them the weights are repaired after the
-            cut, without training: consumers are refitted by least squares, statistics of batch
-            normalisation measured anew.
+            cut, without training: layer by layer they are refitted by least squares to what the original
+            computed.
         repair: False to use `data` for the criterion alone and keep the remaining weights bit by bit.
         seed: of random scores and of the positions that the repair looks at.
 
@@ -79,14 +81,20 @@ def prune_channels(
     check_choice("scope", scope, SCOPES)
     check_graph(model, "prune_channels()")
     graph = find_groups(model, select)
+    criterion = criterion or ("l1" if data is None else "reconstruction")
     scores = unit_scores(graph, criterion, data, seed=seed)
     costs = None if target.name == "ratio" else unit_costs(graph, target.measure(graph))
-    order = removal_order(graph, scores, scope, min_channels=min_channels, costs=costs)
+    comparable = criterion == "reconstruction"
+    order = removal_order(graph, scores, scope, min_channels=min_channels, costs=costs, comparable=comparable)
     keep = choose_kept(graph, order, target, round_to=round_to)
     pruned = cut(model, graph, keep)
+    rows, skipped = channel_counts(graph, keep), dict(graph.pinned)
     if data is not None and repair:
-        repairing.repair(graph, pruned, keep, data, seed=seed)
-    return record(pruned, "prune_channels", channel_counts(graph, keep), graph.pinned)
+        result = repairing.repair(graph, pruned, keep, data, seed=seed)
+        for path, (before, after) in result.errors.items():
+            rows.setdefault(path, {})["error"] = f"{before:.3g} -> {after:.3g}"
+        skipped |= {path: f"not repaired: {reason}" for path, reason in result.skipped.items()}
+    return record(pruned, "prune_channels", rows, skipped)
 
 
 def channel_counts(graph: ChannelGraph, keep: dict[str, np.ndarray]) -> dict[str, dict]:

@@ -26,7 +26,7 @@ class Term:
 
 
 def term_of(layer: keras.Layer) -> Term | None:
-    """The sum that the output of `layer` goes to, directly or through one BatchNormalization, and nowhere else.
+    """The sum that the output of `layer` alone goes to, directly or through one BatchNormalization.
 
     Args:
         layer: a layer of a Functional model that is called once; otherwise there is none.
@@ -70,7 +70,7 @@ def lost_by_others(old, new, twins: Twins, seed, count: int) -> np.ndarray:
     found = []
     for view, (term, received) in ((twins.old, old), (twins.new, new)):
         operands = received.args[0] if len(received.args) == 1 else received.args
-        others = sum(keras.ops.convert_to_numpy(value) for i, value in enumerate(operands) if i != term.place)
+        others = sum(_array(value) for i, value in enumerate(operands) if i != term.place)
         if getattr(view.layer, "data_format", "") == "channels_first":
             others = np.moveaxis(others, 1, -1)
         found.append(drawn(others.reshape(-1, others.shape[-1]), np.random.default_rng(seed), count))
@@ -82,9 +82,11 @@ def _slope_before(normalization, shape) -> np.ndarray:
     """How much an output must change for one unit behind its normalisation; 0 where that is closed."""
     if normalization is None:
         return np.ones(shape, "float32")
-    deviation = np.sqrt(keras.ops.convert_to_numpy(normalization.moving_variance) + normalization.epsilon)
-    scale = (
-        keras.ops.convert_to_numpy(normalization.gamma) if normalization.scale else np.ones_like(deviation)
-    )
+    deviation = np.sqrt(_array(normalization.moving_variance) + normalization.epsilon)
+    scale = _array(normalization.gamma) if normalization.scale else np.ones_like(deviation)
     is_open = np.abs(scale) > 1e-3 * np.abs(scale).max()
-    return np.where(is_open, deviation / np.where(is_open, scale, 1), 0).reshape(shape).astype("float32")
+    return np.where(is_open, deviation / np.where(is_open, scale, 1), 0).reshape(shape)
+
+
+def _array(values) -> np.ndarray:
+    return keras.ops.convert_to_numpy(values).astype("float32", copy=False)
