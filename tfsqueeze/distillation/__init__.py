@@ -4,6 +4,7 @@ from tfsqueeze.distillation.decoupled import DecoupledKD
 from tfsqueeze.distillation.features import AttentionTransfer, Features
 from tfsqueeze.distillation.keras_loss import KerasLoss
 from tfsqueeze.distillation.loss import Comparison, DistillationLoss, FeatureLoss, OutputLoss
+from tfsqueeze.distillation.mutual import MutualLearning
 from tfsqueeze.distillation.regression import LogitRegression, Regression
 from tfsqueeze.distillation.relational import RelationalAngle, RelationalDistance, SimilarityPreserving
 from tfsqueeze.distillation.soft_targets import SoftTargets
@@ -18,6 +19,7 @@ __all__ = [
     "Features",
     "KerasLoss",
     "LogitRegression",
+    "MutualLearning",
     "OutputLoss",
     "Regression",
     "RelationalAngle",

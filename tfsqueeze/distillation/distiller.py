@@ -16,7 +16,7 @@ from tfsqueeze.distillation.output_pairs import check_names, outputs_of, pair_ou
 from tfsqueeze.distillation.regression import Regression
 from tfsqueeze.distillation.settings import Setting
 from tfsqueeze.distillation.soft_targets import SoftTargets
-from tfsqueeze.distillation.structures import is_regression, part_of
+from tfsqueeze.distillation.structures import is_regression, part_of, scaling_policy
 from tfsqueeze.distillation.teacher_check import TeacherCheck, TeacherCheckCallback
 from tfsqueeze.distillation.teaching import Batch, Pass, Teaching
 
@@ -84,7 +84,7 @@ class Distiller(keras.Model):
         name: str = "distiller",
     ):
         _check_models(student, teacher)
-        super().__init__(name=name, dtype=_policy(student), autocast=False)
+        super().__init__(name=name, dtype=scaling_policy([student]), autocast=False)
         self.student, self.teacher = student, teacher
         self._distribute_strategy = student._distribute_strategy or self._distribute_strategy
         self._given = loss_list.read_losses(losses)
@@ -312,12 +312,6 @@ def _check_models(student, teacher) -> None:
             "Student and teacher are the same model, so the teacher would change with the student. Make the "
             "student a copy first, such as keras.models.clone_model(teacher), or compress it."
         )
-
-
-def _policy(student):
-    """The policy that tells Keras whether the loss must be scaled: a float16 layer anywhere decides."""
-    policies = [layer.dtype_policy for layer in student._flatten_layers()]
-    return next((policy for policy in policies if policy.name == "mixed_float16"), student.dtype_policy)
 
 
 def _without(variables, others):

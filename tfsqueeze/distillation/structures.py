@@ -1,6 +1,6 @@
-"""Reading what Keras lets users give per output: labels, sample weights, losses."""
+"""What Keras lets users give per output (labels, sample weights, losses) or per layer (precision)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -36,3 +36,9 @@ def is_regression(loss) -> bool:
     found = keras.losses.get(loss)
     name = getattr(found, "__name__", None) or type(found).__name__
     return keras.src.utils.naming.to_snake_case(name) in REGRESSIONS
+
+
+def scaling_policy(models: Sequence[keras.Model]):
+    """The policy that tells Keras whether the loss must be scaled: a float16 layer anywhere decides."""
+    policies = [layer.dtype_policy for model in models for layer in model._flatten_layers()]
+    return next((policy for policy in policies if policy.name == "mixed_float16"), models[0].dtype_policy)

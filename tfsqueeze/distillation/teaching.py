@@ -26,6 +26,11 @@ class Pass:
         """What a layer returned; the output for None."""
         return self.outputs[0] if layer is None else self.features[layer]
 
+    def frozen(self) -> "Pass":
+        """The same without gradients."""
+        features = {layer: _frozen(tensor) for layer, tensor in self.features.items()}
+        return Pass(list(map(_frozen, self.outputs)), features)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -77,9 +82,7 @@ class Teaching:
     def run_teacher(self, inputs) -> Pass:
         """The teacher in inference mode; no gradient flows through it."""
         outputs, features = self._teacher(inputs, training=False)
-        return Pass(
-            list(map(_frozen, keras.tree.flatten(outputs))), {k: _frozen(v) for k, v in features.items()}
-        )
+        return Pass(keras.tree.flatten(outputs), features).frozen()
 
     def terms(
         self, loss: DistillationLoss, adapter, student: Pass, teacher: Pass, batch: Batch
