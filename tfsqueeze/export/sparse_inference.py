@@ -79,7 +79,7 @@ class SparseInference(Presentation):
         rows = [[layer.name, _state(layer), layer.reason, f"{layer.sparsity:.1%}"] for layer in self.layers]
         note = (
             f"XNNPACK runs a region sparse once more than {LEAST_ZEROS:.0%} of its 1x1 kernels are zero and "
-            "the float file is stored sparse; on x86 with AVX it keeps to its dense kernels, which are faster."
+            "the float file is stored sparse; on x86 with AVX it keeps to dense kernels, which are faster."
         )
         title = f"Sparse inference of {self.name}"
         return [Table(title, ["layer", "sparse", "why", "zeros"], rows, [note], text_columns=3)]
