@@ -37,6 +37,7 @@ _ON_FIRST_USE = {
     "export_variants": "tfsqueeze.export.tflite",
     "find_ticket": "tfsqueeze.pruning.lottery",
     "load_model": "tfsqueeze.models.load",
+    "prune_channels": "tfsqueeze.pruning.channels.one_shot",
     "report": "tfsqueeze.reporting.report",
     "sensitivity": "tfsqueeze.search.sensitivity",
 }
@@ -60,6 +61,7 @@ __all__ = [
     "find_ticket",
     "load_model",
     "prune",
+    "prune_channels",
     "quantize_aware",
     "report",
     "schedules",

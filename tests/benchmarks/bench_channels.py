@@ -77,7 +77,7 @@ def checks(model: keras.Model, export: bool) -> Iterator[str]:
 def coverage(arguments) -> None:
     """Prints the table of all architectures."""
     header = ("params", "kept", "MACs", "kept", "find s", "prune s", "")
-    print(f"{'architecture':<20}{'layers':>7}" + "".join(f"{title:>10}" for title in header))
+    print(f"{'architecture':<20}{'layers':>7}" + "".join(f"{title:>10}" for title in header), flush=True)
     for name in arguments.names or architectures():
         row = cover(name, arguments.export)
         numbers = [
