@@ -7,6 +7,7 @@ from tfsqueeze.distillation.loss import Comparison, DistillationLoss, FeatureLos
 from tfsqueeze.distillation.mutual import MutualLearning
 from tfsqueeze.distillation.regression import LogitRegression, Regression
 from tfsqueeze.distillation.relational import RelationalAngle, RelationalDistance, SimilarityPreserving
+from tfsqueeze.distillation.soft_labels import SoftLabels
 from tfsqueeze.distillation.soft_targets import SoftTargets
 from tfsqueeze.distillation.teachers import Teachers
 
@@ -25,6 +26,7 @@ __all__ = [
     "RelationalAngle",
     "RelationalDistance",
     "SimilarityPreserving",
+    "SoftLabels",
     "SoftTargets",
     "Teachers",
 ]

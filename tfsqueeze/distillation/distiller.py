@@ -15,7 +15,9 @@ from tfsqueeze.distillation.loss_list import Losses
 from tfsqueeze.distillation.output_pairs import check_names, outputs_of, pair_outputs
 from tfsqueeze.distillation.regression import Regression
 from tfsqueeze.distillation.settings import Setting
+from tfsqueeze.distillation.soft_labels import SoftLabels
 from tfsqueeze.distillation.soft_targets import SoftTargets
+from tfsqueeze.distillation.stored_teacher import StoredTeacher
 from tfsqueeze.distillation.structures import is_regression, part_of, scaling_policy
 from tfsqueeze.distillation.teacher_check import TeacherCheck, TeacherCheckCallback
 from tfsqueeze.distillation.teaching import Batch, Pass, Teaching
@@ -39,6 +41,7 @@ class Distiller(keras.Model):
         student: a built model, to be trained.
         teacher: a built model of the same outputs, or of any where features or relations are compared. Its
             image inputs may be of another size: images are resized in the graph to what each network takes.
+            Several teachers as `tfs.distillation.Teachers`, stored answers as `tfs.distillation.SoftLabels`.
         losses: a `tfs.distillation` or `keras.distillation` loss, or a list of losses and (loss, weight)
             pairs. None means soft targets for classes, and squared differences for outputs whose compiled
             loss is a regression's.
@@ -73,7 +76,7 @@ class Distiller(keras.Model):
     def __init__(
         self,
         student: keras.Model,
-        teacher: keras.Model,
+        teacher: keras.Model | SoftLabels,
         losses: Losses = None,
         *,
         alpha: Setting | Mapping[str, Setting] = 0.9,
@@ -83,6 +86,8 @@ class Distiller(keras.Model):
         teacher_activation: Activations = None,
         name: str = "distiller",
     ):
+        if isinstance(teacher, SoftLabels):
+            teacher = teacher.as_model()
         _check_models(student, teacher)
         super().__init__(name=name, dtype=scaling_policy([student]), autocast=False)
         self.student, self.teacher = student, teacher
@@ -126,7 +131,8 @@ class Distiller(keras.Model):
     def train_step(self, data):
         """One step: each network once, then the joint loss."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        taught = self._teaching.run_teacher(fit_images(self.teacher, x)) if self._is_taught else None
+        taught = self._teaching.run_teacher(self._lesson(x, y)) if self._is_taught else None
+        y = self._labels(y)
         with tf.GradientTape() as tape:
             y_pred, features = self(x, training=True, with_features=True)
             own = Pass(keras.tree.flatten(y_pred), features)
@@ -186,6 +192,7 @@ class Distiller(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss on the labels and the student's own losses; the teacher has no part in it."""
+        y = self._labels(y)
         if y is not None and self._compile_loss is not None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         own = [self._aggregate_additional_loss(loss) for loss in self.losses]
@@ -193,11 +200,10 @@ class Distiller(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """The compiled metrics of the student's predictions; without labels they stand still."""
-        return (
-            super().compute_metrics(x, y, y_pred, sample_weight)
-            if y is not None
-            else self.get_metrics_result()
-        )
+        y = self._labels(y)
+        if y is None:
+            return self.get_metrics_result()
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def get_metrics_result(self):
         """Metrics by name; those of the teacher's losses only in training."""
@@ -279,6 +285,15 @@ class Distiller(keras.Model):
             losses = [(unpack(loss), weight) for loss, weight in config["losses"] or []] or None
         values = {name: settings.unpack(config[name]) for name in ("alpha", "temperature")}
         return cls(**{**config, **models, **values, "losses": losses})
+
+    def _lesson(self, x, y):
+        """What the teacher is called on."""
+        if isinstance(self.teacher, StoredTeacher):
+            return self.teacher.logits(y)
+        return fit_images(self.teacher, x)
+
+    def _labels(self, y):
+        return self.teacher.labels(y) if isinstance(self.teacher, StoredTeacher) else y
 
     @property
     def _is_taught(self) -> bool:
