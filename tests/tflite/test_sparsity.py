@@ -68,8 +68,14 @@ def test_places_that_do_not_fit():
     stored, places = encode(np.eye(4, dtype="float32"))
     with pytest.raises(ValueError, match="places of a sparse tensor do not fit its shape"):
         decode(stored, places, (4, 2))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="do not fit"):
         decode(stored[:2], places, (4, 4))
+    places.dimMetadata[0].denseSize = 2**31 - 1
+    with pytest.raises(ValueError, match="level of size"):
+        decode(stored, places, (4, 4))
+    places.traversalOrder = [0, 5]
+    with pytest.raises(ValueError, match="do not fit"):
+        decode(stored, places, (4, 4))
 
 
 @pytest.mark.parametrize("content", [float_file(), int8_file()], ids=["float", "int8"])

@@ -48,7 +48,7 @@ def decode(stored: np.ndarray, places: schema.SparsityParametersT, shape: tuple[
         whole = np.zeros(shape, stored.dtype)
         whole[_positions(places, shape)] = stored
         return whole
-    except (IndexError, TypeError, AttributeError) as error:
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"the places of a sparse tensor do not fit its shape {shape} ({error})") from error
 
 
@@ -73,6 +73,9 @@ def _positions(places, shape) -> tuple[np.ndarray, ...]:
     parents = 1
     for level, metadata in zip(order, places.dimMetadata, strict=True):
         if metadata.format == schema.DimensionType.DENSE:
+            # A damaged file must not ask for more memory than its tensor has entries.
+            if not 0 <= parents * metadata.denseSize <= np.prod(shape, dtype=np.int64):
+                raise IndexError(f"level of size {metadata.denseSize}")
             repeats, along = metadata.denseSize, np.tile(np.arange(metadata.denseSize), parents)
         else:
             repeats = np.diff(np.asarray(metadata.arraySegments.values, np.int64))
