@@ -26,6 +26,7 @@ from tfsqueeze.pruning.one_shot import prune
 from tfsqueeze.pruning.patterns import Blocks
 from tfsqueeze.pruning.regrowth import Regrowth
 from tfsqueeze.quantization.aware import quantize_aware
+from tfsqueeze.quantization.callback import QuantizationCallback
 from tfsqueeze.quantization.config import QuantizationConfig
 from tfsqueeze.quantization.strip import strip_quantization
 from tfsqueeze.version import __version__
@@ -38,7 +39,9 @@ _ON_FIRST_USE = {
     "find_ticket": "tfsqueeze.pruning.lottery",
     "load_model": "tfsqueeze.models.load",
     "prune_channels": "tfsqueeze.pruning.channels.one_shot",
+    "prune_depth": "tfsqueeze.pruning.depth",
     "report": "tfsqueeze.reporting.report",
+    "scale_width": "tfsqueeze.distillation.width",
     "sensitivity": "tfsqueeze.search.sensitivity",
 }
 
@@ -46,6 +49,7 @@ __all__ = [
     "Blocks",
     "Distiller",
     "PruningCallback",
+    "QuantizationCallback",
     "QuantizationConfig",
     "Regrowth",
     "Select",
@@ -62,8 +66,10 @@ __all__ = [
     "load_model",
     "prune",
     "prune_channels",
+    "prune_depth",
     "quantize_aware",
     "report",
+    "scale_width",
     "schedules",
     "sensitivity",
     "strip_quantization",

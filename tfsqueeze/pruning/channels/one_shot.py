@@ -92,7 +92,7 @@ def prune_channels(
     if data is not None and repair:
         result = repairing.repair(graph, pruned, keep, data, seed=seed)
         for path, (before, after) in result.errors.items():
-            rows.setdefault(path, {})["error"] = f"{before:.3g} -> {after:.3g}"
+            rows[path] = rows.get(path, {}) | {"error": f"{before:.3g} -> {after:.3g}"}
         skipped |= {path: f"not repaired: {reason}" for path, reason in result.skipped.items()}
     return record(pruned, "prune_channels", rows, skipped)
 
