@@ -73,9 +73,7 @@ def _conv(x, rng):
 
 def _grouped(x, rng):
     x = layers.Conv2D(8, 1)(x)
-    return layers.Conv2D(
-        4, 3, groups=int(rng.choice([2, 4])), padding="same"
-    )(x)
+    return layers.Conv2D(4, 3, groups=int(rng.choice([2, 4])), padding="same")(x)
 
 
 def _one_channel_groups(x, rng):
