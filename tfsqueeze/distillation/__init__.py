@@ -1,5 +1,6 @@
 """Losses between a student and a teacher, so that `tfs.distillation.X` reads as in Keras."""
 
+from tfsqueeze.distillation.assistants import teach_in_turn
 from tfsqueeze.distillation.decoupled import DecoupledKD
 from tfsqueeze.distillation.features import AttentionTransfer, Features
 from tfsqueeze.distillation.keras_loss import KerasLoss
@@ -29,4 +30,5 @@ __all__ = [
     "SoftLabels",
     "SoftTargets",
     "Teachers",
+    "teach_in_turn",
 ]
