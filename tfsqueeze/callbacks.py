@@ -1,5 +1,6 @@
 """Every callback, so that `tfs.callbacks.X` reads as in Keras."""
 
 from tfsqueeze.pruning.callback import PruningCallback
+from tfsqueeze.quantization.callback import QuantizationCallback
 
-__all__ = ["PruningCallback"]
+__all__ = ["PruningCallback", "QuantizationCallback"]

@@ -11,7 +11,6 @@ from tfsqueeze.quantization.activation import ActivationQuantizer
 from tfsqueeze.quantization.measuring import activation_quantizers
 from tfsqueeze.quantization.wrapper import QuantizedLayer
 
-
 TRAINED = ("sequential", "multi_output")
 
 
@@ -32,10 +31,6 @@ def outputs(model, inputs):
 
 def wrapped(model):
     return [layer for layer in model._flatten_layers() if isinstance(layer, QuantizedLayer)]
-
-
-def first(inputs, count):
-    return keras.tree.map_structure(lambda array: array[:count], inputs)
 
 
 @pytest.mark.parametrize("name", GRAPH_ZOO)

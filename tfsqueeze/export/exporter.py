@@ -118,6 +118,8 @@ class Exporter:
                 try:
                     how, content = next(contents)
                     candidates.append(self._measure(backend, how, content, quantize))
+                    if self._source.trained_ranges:
+                        break
                 except StopIteration:
                     break
                 except ValueError as error:
@@ -130,7 +132,8 @@ class Exporter:
 
     def _contents(self, backend: str, quantize, io_dtype: str) -> Iterator[tuple[str, bytes]]:
         if self._source.trained_ranges:
-            yield from trained_quantization.files(self._converter.convert("int8", None, io_dtype))
+            content = self._converter.convert("int8", None, io_dtype)
+            yield from trained_quantization.files(content, self._source.low_bits)
         elif backend == litert.BACKEND:
             keys = self._source.input_keys
             yield from litert.quantized_files(
@@ -214,7 +217,7 @@ class Exporter:
             notes=[
                 *self._source.notes,
                 *([] if chosen.parity else [_NOT_RUN]),
-                *(trained_quantization.storage_notes(file) if self._source.trained_ranges else []),
+                *(trained_quantization.storage_notes(file) if self._source.low_bits else []),
             ],
             candidates={c.name: str(c) for c in candidates} if len(candidates) > 1 else {},
         )

@@ -35,6 +35,7 @@ class Source:
         loops: whether the graph has loops over tensor lists (rolled recurrent layers).
         notes: what was done on the way that the user should know.
         trained_ranges: whether the graph rounds activations to ranges found in training.
+        low_bits: whether some of its weights were trained with fewer than 8 bits.
         input_ranges: range of the values that inputs may take, by name, where it is known.
     """
 
@@ -48,6 +49,7 @@ class Source:
     loops: bool = False
     notes: list[str] = field(default_factory=list)
     trained_ranges: bool = False
+    low_bits: bool = False
     input_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod

@@ -14,6 +14,7 @@ from tfsqueeze.quantization.activation import ActivationQuantizer
 from tfsqueeze.quantization.aware import is_quantization_aware
 from tfsqueeze.quantization.deployed import deployed
 from tfsqueeze.quantization.measuring import activation_quantizers
+from tfsqueeze.quantization.wrapper import quantized_layers
 from tfsqueeze.quantization.strip import strip_quantization
 from tfsqueeze.tflite.packing import pack_low_bits, unpacked_low_bits
 
@@ -41,13 +42,14 @@ def trained_source(model: keras.Model, batch_size: int | None) -> Iterator[Sourc
     _check_ranges(model)
     with keras_source(deployed(model), batch_size) as source:
         source.trained_ranges = True
+        source.low_bits = any(layer.stored_bits < 8 for layer in quantized_layers(model))
         source.input_ranges = _input_ranges(model)
         yield source
 
 
-def files(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """The file with low-bit weights packed, if it has any, and as it is, in case the other cannot run."""
-    packed = pack_low_bits(content)
+def files(content: bytes, low_bits: bool) -> Iterator[tuple[str, bytes]]:
+    """The file with low-bit weights packed, if it has any, then as it is, in case the first cannot run."""
+    packed = pack_low_bits(content) if low_bits else None
     if packed is not None:
         yield "low-bit weights packed", packed
     yield "", content

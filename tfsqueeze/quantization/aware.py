@@ -1,5 +1,6 @@
 """`quantize_aware`: a model that rounds its weights and activations while it trains."""
 
+import functools
 from collections.abc import Mapping
 
 import keras
@@ -10,6 +11,12 @@ from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.quantization import behaviour
 from tfsqueeze.quantization.activation import ActivationQuantizer
+from tfsqueeze.quantization.attention import (
+    QuantizedAttention,
+    copy_attention,
+    inner_quantizers,
+    projections,
+)
 from tfsqueeze.quantization.config import QuantizationConfig, as_config
 from tfsqueeze.quantization.measuring import measure_ranges
 from tfsqueeze.quantization.ranges import BEFORE_RANGE, Placement, place_ranges
@@ -139,6 +146,11 @@ class _Writer:
 
     def transfer(self, old, new_layers) -> None:
         (new,) = new_layers
+        if isinstance(new, QuantizedAttention):
+            copy_attention(old, new.layer, baked=False)
+            for dense in projections(new.layer).values():
+                dense.start_scales()
+            return
         copying.copy_state(old, new.layer if isinstance(new, QuantizedLayer) else new)
         if isinstance(new, QuantizedLayer):
             new.start_scales()
@@ -155,15 +167,18 @@ def _renamed(layer, name: str) -> keras.Layer:
     return twin
 
 
-def _wrapped(layer, target, name: str) -> QuantizedLayer:
+def _wrapped(layer, target, name: str) -> keras.Layer:
     twin, config = copying.copy_layer(layer), target.config
     options = {
         "weights": config.weights,
         "bits": config.weight_bits,
         "per_channel": config.per_channel,
-        "kernel_names": target.kernel_names,
         "name": name,
     }
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        inner = inner_quantizers(functools.partial(_quantizer, config), layer.name)
+        return QuantizedAttention(twin, inner, **options)
+    options["kernel_names"] = target.kernel_names
     if not behaviour.is_fused_activation(getattr(layer, "activation", None)):
         options["activation"] = layer.activation
         options["quantizer"] = _quantizer(config, name=f"{layer.name}_before_activation")

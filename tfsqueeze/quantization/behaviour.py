@@ -80,9 +80,7 @@ _FOLDING = (
     layers.Conv1D,
     layers.Conv2D,
     layers.Conv2DTranspose,
-    layers.DepthwiseConv1D,
     layers.DepthwiseConv2D,
-    layers.SeparableConv1D,
     layers.SeparableConv2D,
 )
 _FUSED_ACTIVATIONS = (activations.relu, activations.relu6)

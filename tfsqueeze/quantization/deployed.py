@@ -1,12 +1,24 @@
 """The model that is converted: plain layers with baked weights, and ranges as constants."""
 
+from collections import defaultdict
+from collections.abc import Iterator
+
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tfsqueeze.core import copying
 from tfsqueeze.core.rewrite import rewrite
+from tfsqueeze.quantization import behaviour
 from tfsqueeze.quantization.activation import ActivationQuantizer
+from tfsqueeze.quantization.attention import QuantizedAttention, copy_attention, flatten_projections
+from tfsqueeze.quantization.integer_forms import (
+    FlatDense,
+    Following,
+    RowConvolution,
+    ScaleAndShift,
+    is_matrix_product,
+    is_row_convolution,
+)
 from tfsqueeze.quantization.ranges import levels, nodes_of
 from tfsqueeze.quantization.strip import bake
 from tfsqueeze.quantization.wrapper import QuantizedLayer, QuantizedSeparable
@@ -19,17 +31,24 @@ def deployed(model: keras.Model) -> keras.Model:
     graph; activation ranges become constants; normalisation that follows no kernel becomes a 1x1 depthwise
     convolution, which has an integer operator; a product and a sum with no range between them have none.
     """
-    alone = _standing_alone(model)
+    alone, following, taken_in = _standing_alone(model), {}, set()
+    for wrapper, layers in _followers(model):
+        following[id(wrapper)] = _following(layers)
+        taken_in |= {id(layer) for layer in layers}
 
     def replace(layer):
+        if id(layer) in taken_in:
+            return []
         if isinstance(layer, ActivationQuantizer):
             return _constant(layer)
         if isinstance(layer, QuantizedSeparable):
             return _separable(layer)
         if isinstance(layer, QuantizedLayer):
-            plain = copying.copy_layer(layer.layer)
-            plain.name = layer.name
-            return [plain, *_activation(layer)]
+            return [_integer_form(layer, following.get(id(layer), Following())), *_activation(layer)]
+        if isinstance(layer, QuantizedAttention):
+            quantizers = [_constant(quantizer) for quantizer in layer.quantizers]
+            twin = copying.copy_layer(layer.layer)
+            return QuantizedAttention(twin, quantizers, is_baked=True, name=layer.name)
         if id(layer) in alone:
             return ScaleAndShift(*affine(layer), name=layer.name)
         return None
@@ -37,39 +56,62 @@ def deployed(model: keras.Model) -> keras.Model:
     def transfer(old, new_layers):
         if isinstance(old, QuantizedSeparable):
             _fill_separable(old, new_layers)
-        elif isinstance(old, QuantizedLayer):
+        elif isinstance(old, QuantizedAttention):
+            copy_attention(old.layer, new_layers[0].layer, baked=True)
+            flatten_projections(new_layers[0].layer)
+        elif isinstance(old, QuantizedLayer) and not isinstance(new_layers[0], (FlatDense, RowConvolution)):
             copying.copy_state(old.layer, new_layers[0])
             bake(old, new_layers[0])
 
     return rewrite(model, replace, transfer=transfer)
 
 
-@keras.saving.register_keras_serializable(package="tfsqueeze")
-class ScaleAndShift(keras.Layer):
-    """x * scale + shift per channel (the last axis), as a 1x1 depthwise convolution."""
+def _integer_form(wrapper: QuantizedLayer, following: Following) -> keras.Layer:
+    """The layer in the form whose operators the converter fuses: itself, where it does so anyway."""
+    layer = wrapper.layer
+    if is_matrix_product(layer):
+        return FlatDense(layer, wrapper.baked()["kernel"], following, name=wrapper.name)
+    if is_row_convolution(layer):
+        return RowConvolution(layer, wrapper.baked()["kernel"], following, name=wrapper.name)
+    plain = copying.copy_layer(layer)
+    plain.name = wrapper.name
+    return plain
 
-    def __init__(self, scale, shift, **kwargs):
-        super().__init__(**kwargs)
-        self.scale = np.asarray(scale, np.float32)
-        self.shift = np.asarray(shift, np.float32)
 
-    def call(self, inputs, training=None, mask=None):
-        """Scales and shifts; takes what the layer in whose place it stands is called with."""
-        channels = inputs.shape[-1]
-        missing = 4 - len(inputs.shape)
-        sizes = [-1 if size is None else size for size in inputs.shape[1:-1]]
-        image = keras.ops.reshape(inputs, (-1, *sizes, *([1] * missing), channels)) if missing else inputs
-        kernel = tf.reshape(tf.constant(self.scale), (1, 1, channels, 1))
-        outputs = tf.nn.depthwise_conv2d(image, kernel, [1, 1, 1, 1], "VALID") + self.shift
-        return keras.ops.reshape(outputs, (-1, *sizes, channels)) if missing else outputs
+def _followers(model) -> Iterator[tuple[QuantizedLayer, list[keras.Layer]]]:
+    """BatchNormalization and ReLU behind a kernel whose form ends in a reshape that would part them."""
+    for level in levels(model):
+        nodes = nodes_of(level)
+        readers = defaultdict(list)
+        for node in nodes:
+            for tensor in node.inputs:
+                readers[tensor].append(node)
+        for node in nodes:
+            wrapper = node.operation
+            if not isinstance(wrapper, QuantizedLayer) or wrapper.activation is not None:
+                continue
+            if is_matrix_product(wrapper.layer) or is_row_convolution(wrapper.layer):
+                yield wrapper, list(_taken_in(node, readers))
 
-    def compute_output_shape(self, input_shape):
-        """The input's."""
-        return input_shape
 
-    def get_config(self):
-        """The constructor's arguments."""
-        return {**super().get_config(), "scale": self.scale.tolist(), "shift": self.shift.tolist()}
+def _taken_in(node, readers) -> Iterator[keras.Layer]:
+    while len(readers[node.outputs[0]]) == 1:
+        (node,) = readers[node.outputs[0]]
+        layer = node.operation
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        if not isinstance(layer, keras.Layer) or not (is_norm or behaviour.is_relu(layer)):
+            return
+        yield layer
+
+
+def _following(layers) -> Following:
+    scale, shift, activation = 1.0, 0.0, None
+    for layer in layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            scale, shift = affine(layer)
+        else:
+            activation = layer
+    return Following(scale, shift, activation)
 
 
 def affine(layer) -> tuple[np.ndarray, np.ndarray]:
@@ -80,8 +122,10 @@ def affine(layer) -> tuple[np.ndarray, np.ndarray]:
         scale = scale * layer.gamma.numpy() if layer.gamma is not None else scale
         shift = -mean * scale
         return scale, shift + layer.beta.numpy() if layer.beta is not None else shift
-    scale, shift = np.asarray(layer.scale, np.float32), np.asarray(layer.offset, np.float32)
-    return scale, shift
+    if isinstance(layer, keras.layers.Normalization):
+        scale = 1.0 / np.maximum(np.sqrt(np.ravel(layer.variance)), keras.backend.epsilon())
+        return scale, -np.ravel(layer.mean) * scale
+    return np.asarray(layer.scale, np.float32), np.asarray(layer.offset, np.float32)
 
 
 def _standing_alone(model) -> set[int]:
@@ -92,12 +136,19 @@ def _standing_alone(model) -> set[int]:
         producer = {tensor: node.operation for node in nodes for tensor in node.outputs}
         for node in nodes:
             layer = node.operation
-            if _is_affine(layer) and not isinstance(producer[node.inputs[0]], QuantizedLayer):
+            if _is_affine(layer) and not _folds(producer[node.inputs[0]]):
                 found.add(id(layer))
     return found
 
 
+def _folds(operation) -> bool:
+    return behaviour.folds_batch_norm(getattr(operation, "layer", operation))
+
+
 def _is_affine(layer) -> bool:
+    if isinstance(layer, keras.layers.Normalization):
+        rank = len(layer.input.shape)
+        return rank <= 4 and layer.axis in ((-1,), (rank - 1,)) and not layer.invert
     if isinstance(layer, keras.layers.Rescaling):
         rank, channels = len(layer.input.shape), layer.input.shape[-1]
         return rank <= 4 and channels is not None and np.size(layer.scale) in (1, channels)

@@ -7,7 +7,7 @@ through to the float kernel unless said otherwise.
 
 import tensorflow as tf
 
-from tfsqueeze.quantization.rounding import SMALLEST_SCALE, straight_through
+from tfsqueeze.quantization.rounding import SMALLEST_SCALE, scaled_gradient, straight_through
 
 TERNARY_THRESHOLD = 0.7
 TRAINED_THRESHOLD = 0.05
@@ -64,7 +64,7 @@ def ternarize_trained(kernel, axes, bits=2, *, positive, negative, threshold: fl
     above, below = _as_float(kernel > limit), _as_float(kernel < -limit)
     chosen = tf.abs(positive) * above - tf.abs(negative) * below
     pace = tf.stop_gradient(tf.abs(positive) * above + tf.abs(negative) * below + (1 - above - below))
-    return chosen + pace * kernel - tf.stop_gradient(pace * kernel)
+    return chosen + (pace * kernel - tf.stop_gradient(pace * kernel))
 
 
 def positive_scale(kernel, axes, bits=2):
@@ -85,8 +85,8 @@ def binarize(kernel, axes, bits=1):
     XNOR-Net, arXiv:1603.05279, eq. 6.
     """
     scale = tf.reduce_mean(tf.abs(kernel), axes, keepdims=True)
-    inside = tf.clip_by_value(kernel, -tf.maximum(1.0, 3 * scale), tf.maximum(1.0, 3 * scale))
-    return straight_through(inside, tf.stop_gradient(scale) * _sign(kernel))
+    limit = tf.stop_gradient(tf.maximum(1.0, 3 * scale))
+    return straight_through(tf.clip_by_value(kernel, -limit, limit), scale * _sign(kernel))
 
 
 def binarize_stochastic(kernel, axes, bits=1, training: bool = False):
@@ -99,7 +99,7 @@ def binarize_stochastic(kernel, axes, bits=1, training: bool = False):
     scale = tf.maximum(tf.reduce_mean(tf.abs(kernel), axes, keepdims=True), SMALLEST_SCALE)
     chance = tf.clip_by_value((kernel / scale + 1) / 2, 0.0, 1.0)
     drawn = 2 * _as_float(tf.random.uniform(tf.shape(kernel)) < chance) - 1
-    return straight_through(kernel, tf.stop_gradient(scale) * drawn)
+    return straight_through(kernel, scale * drawn)
 
 
 def binarize_trained(kernel, axes, bits=1, *, low, high):
@@ -111,11 +111,11 @@ def binarize_trained(kernel, axes, bits=1, *, low, high):
     gradient by Han et al., Deep Compression, arXiv:1510.00149, section 3.3.
     """
     is_high = _as_float(kernel >= (low + high) / 2)
-    share = tf.stop_gradient(tf.maximum(tf.reduce_mean(is_high, axes, keepdims=True), SMALLEST_SCALE))
+    share = tf.reduce_mean(is_high, axes, keepdims=True)
     count = tf.cast(tf.size(kernel) // tf.size(low), tf.float32)
-    upper = _slower(high, share * count) * is_high
-    lower = _slower(low, tf.maximum(1 - share, SMALLEST_SCALE) * count) * (1 - is_high)
-    return upper + lower + kernel - tf.stop_gradient(kernel)
+    upper = scaled_gradient(high, 1 / tf.maximum(share * count, 1.0)) * is_high
+    lower = scaled_gradient(low, 1 / tf.maximum((1 - share) * count, 1.0)) * (1 - is_high)
+    return upper + lower + (kernel - tf.stop_gradient(kernel))
 
 
 def low_constant(kernel, axes, bits=1):
@@ -154,12 +154,6 @@ def _mean_where(values, mask, axes):
 def _sign(kernel):
     """The sign, +1 for 0: a binary grid has no 0."""
     return 2 * _as_float(kernel >= 0) - 1
-
-
-def _slower(value, count):
-    """The value with its gradient divided by `count`, which turns a sum of gradients into their mean."""
-    part = value / tf.maximum(count, 1.0)
-    return part + tf.stop_gradient(value - part)
 
 
 def _as_float(condition):

@@ -14,7 +14,8 @@ def straight_through(value, rounded):
 
     Source: Bengio et al., Estimating or Propagating Gradients Through Stochastic Neurons, arXiv:1308.3432.
     """
-    return value + tf.stop_gradient(rounded - value)
+    # In this order the sum is exact: what is added to `rounded` is zero.
+    return tf.stop_gradient(rounded) + (value - tf.stop_gradient(value))
 
 
 def levels(bits: int) -> int:
@@ -77,11 +78,12 @@ def learned_step(kernel, axes, bits: int, step):
     """
     limit = float(levels(bits))
     count = tf.cast(tf.size(kernel) // tf.size(step), tf.float32)
-    step = tf.maximum(tf.abs(_scaled_gradient(step, 1.0 / tf.sqrt(count * limit))), SMALLEST_SCALE)
+    step = tf.maximum(tf.abs(scaled_gradient(step, 1.0 / tf.sqrt(count * limit))), SMALLEST_SCALE)
     inside = tf.clip_by_value(kernel / step, -limit, limit)
     return straight_through(inside, tf.round(inside)) * step
 
 
-def _scaled_gradient(value, factor):
+def scaled_gradient(value, factor):
+    """The value, with its gradient times `factor`."""
     scaled = value * factor
-    return scaled + tf.stop_gradient(value - scaled)
+    return tf.stop_gradient(value) + (scaled - tf.stop_gradient(scaled))

@@ -7,6 +7,7 @@ from tfsqueeze.core.checks import UnsupportedModelError, check_graph
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.quantization.activation import ActivationQuantizer
+from tfsqueeze.quantization.attention import QuantizedAttention, copy_attention
 from tfsqueeze.quantization.aware import is_quantization_aware
 from tfsqueeze.quantization.ranges import BEFORE_RANGE
 from tfsqueeze.quantization.wrapper import QuantizedLayer
@@ -40,7 +41,10 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     done = {}
 
     def transfer(old, new_layers):
-        if isinstance(old, QuantizedLayer):
+        if isinstance(old, QuantizedAttention):
+            copy_attention(old.layer, new_layers[0], baked=True)
+            done[old.layer.name] = {"weights": f"{old.weights_method}, baked"}
+        elif isinstance(old, QuantizedLayer):
             copying.copy_state(old.layer, new_layers[0])
             bake(old, new_layers[0])
             done[old.layer.name] = {"weights": f"{old.weights_method}, baked"}
@@ -65,6 +69,8 @@ def _plain(layer):
         if layer.activation is not None:
             twin.activation = layer.activation
         return twin
+    if isinstance(layer, QuantizedAttention):
+        return copying.copy_layer(layer.layer)
     if layer.name.endswith(BEFORE_RANGE):
         twin = copying.copy_layer(layer)
         twin.name = layer.name.removesuffix(BEFORE_RANGE)

@@ -55,7 +55,8 @@ def find_targets(model, config, select=None, overrides=None, kernels=None):
         key = id(named.layer)
         setting = special.get(key) or (config.at_the_edges() if key in edges else config)
         targets[key] = QuantizationTarget(named.path, named.layer, setting, names)
-    return targets, selection.skipped
+    inside = tuple(f"{target.path}/" for target in targets.values())
+    return targets, {path: why for path, why in selection.skipped.items() if not path.startswith(inside)}
 
 
 def _own_kernels(kernels) -> dict[type, tuple[str, ...]]:
@@ -82,6 +83,8 @@ def _reason_against(layer, own, reachable) -> str | None:
     for cls, reason in _FLOAT_IN_FILES.items():
         if isinstance(layer, cls):
             return reason
+    if type(layer) is keras.layers.MultiHeadAttention:
+        return None
     if names is None and not known_kernels(layer):
         kind = type(layer).__name__
         if type(layer).__module__.startswith("keras.") or not layer.weights:

@@ -53,6 +53,11 @@ class QuantizedLayer(keras.layers.Wrapper):
         # Losses added inside a stateless scope are dropped, so the wrapper adds the layer's own.
         self.activity_regularizer = getattr(layer, "activity_regularizer", None)
 
+    @property
+    def stored_bits(self) -> int:
+        """Bits that a weight needs."""
+        return self.method.bits or self.bits
+
     def build(self, input_shape=None):
         """Builds the layer, and the scales that are trained."""
         super().build(input_shape)
@@ -205,3 +210,8 @@ class QuantizedSeparable(QuantizedLayer):
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "between": keras.saving.serialize_keras_object(self.between)}
+
+
+def quantized_layers(model: keras.Model) -> list[QuantizedLayer]:
+    """Every layer of a model whose kernels are rounded."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, QuantizedLayer)]

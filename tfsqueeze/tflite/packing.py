@@ -5,6 +5,7 @@ The levels can be read back from the integers without knowing the training: a ch
 holds round(127 l / L) for levels l.
 """
 
+import copy
 from collections import defaultdict
 
 import numpy as np
@@ -15,7 +16,7 @@ from tfsqueeze.tflite import flatbuffer
 FOUR_BIT_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 TWO_BIT_OPERATORS = ("FULLY_CONNECTED",)
 _KERNEL_OPERATORS = (*FOUR_BIT_OPERATORS, "TRANSPOSE_CONV", "BATCH_MATMUL", "GATHER", "EMBEDDING_LOOKUP")
-_FEWEST = 8
+_FEWEST = 4
 _MOST_LEVELS = 7
 _EIGHT_BITS = 127
 
@@ -89,7 +90,7 @@ def _kernel_position(name: str) -> int | None:
 def _levels(model, tensor) -> np.ndarray | None:
     """The greatest level of each channel, or None if more than 4 bits are needed."""
     values = _by_channel(model, tensor)
-    if values.size < _FEWEST:
+    if values.shape[1] < _FEWEST:
         return None
     found = np.zeros(len(values), int)
     for greatest in range(_MOST_LEVELS, 0, -1):
@@ -138,28 +139,21 @@ def _rescale_bias(model, subgraph, operator, spread) -> None:
     """The bias counts in input scale times kernel scale, so it changes with the latter."""
     if len(operator.inputs) < 3 or operator.inputs[2] < 0:
         return
-    old = subgraph.tensors[operator.inputs[2]]
-    values = np.asarray(model.buffers[old.buffer].data).view(np.int32)
-    scale = np.asarray(old.quantization.scale)
+    index = int(operator.inputs[2])
+    if sum(list(other.inputs).count(index) for other in subgraph.operators) > 1:
+        subgraph.tensors.append(copy.deepcopy(subgraph.tensors[index]))
+        index = len(subgraph.tensors) - 1
+        operator.inputs = np.array([*operator.inputs[:2], index, *operator.inputs[3:]], np.int32)
+    bias = subgraph.tensors[index]
+    values = np.asarray(model.buffers[bias.buffer].data).view(np.int32)
+    scale = np.asarray(bias.quantization.scale)
     spread = np.broadcast_to(spread, scale.shape)
-    model.buffers.append(schema.BufferT(data=np.round(values / spread).astype(np.int32).view(np.uint8)))
-    subgraph.tensors.append(
-        schema.TensorT(
-            shape=old.shape,
-            type=old.type,
-            buffer=len(model.buffers) - 1,
-            name=f"{flatbuffer.text(old.name)}_packed",
-            hasRank=True,
-            quantization=schema.QuantizationParametersT(
-                scale=(scale * spread).astype(np.float32),
-                zeroPoint=old.quantization.zeroPoint,
-                quantizedDimension=old.quantization.quantizedDimension,
-            ),
-        )
-    )
-    operator.inputs = np.array(
-        [*operator.inputs[:2], len(subgraph.tensors) - 1, *operator.inputs[3:]], np.int32
-    )
+    data = np.round(values / spread).astype(np.int32).view(np.uint8)
+    if sum(tensor.buffer == bias.buffer for graph in model.subgraphs for tensor in graph.tensors) > 1:
+        model.buffers.append(schema.BufferT())
+        bias.buffer = len(model.buffers) - 1
+    model.buffers[bias.buffer].data = data
+    bias.quantization.scale = (scale * spread).astype(np.float32)
 
 
 def _packed(values: np.ndarray, bits: int) -> np.ndarray:
