@@ -196,6 +196,10 @@ def _attention(x, rng):
     return layers.Add()([x, y])
 
 
+def _grouped_queries(x, rng):
+    return layers.Add()([x, layers.GroupQueryAttention(3, 4, 2)(x, x)])
+
+
 def _einsum_heads(x, rng):
     y = layers.EinsumDense("abc,cde->abde", (None, 3, 4), bias_axes="de")(x)
     return layers.EinsumDense("abde,def->abf", (None, 6), bias_axes="f")(y)
@@ -212,6 +216,6 @@ SEQUENCE_STEPS = {
     step.__name__[1:]: step
     for step in (
         *(_dense, _causal, _recurrent, _both_ways, _each_step),
-        *(_attention, _einsum_heads, _written_attention),
+        *(_attention, _grouped_queries, _einsum_heads, _written_attention),
     )
 }

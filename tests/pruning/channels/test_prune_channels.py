@@ -34,7 +34,7 @@ def channels(model, field="kept"):
 def test_the_result_is_an_ordinary_model(name, tmp_path):
     model = GRAPH_ZOO[name]()
     model.compile("sgd", "mse")
-    before = [np.array(variable) for variable in model.variables]
+    before = [variable.numpy() for variable in model.variables]
     pruned = tfs.prune_channels(model, ratio=0.3)
     inputs, targets = zoo_inputs(model), zoo_targets(model)
     assert [layer.name for layer in pruned.layers] == [layer.name for layer in model.layers]

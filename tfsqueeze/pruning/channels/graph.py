@@ -49,7 +49,7 @@ class Group:
     """Channels of several layers that only make sense together, as units that can be cut one by one.
 
     Attributes:
-        name: path of the layer that produces them first.
+        name: path of the layer that produces them first, with a number behind if it produces several.
         size: number of units.
         slices: all variable slices they touch, in the order of the graph.
         inexact: layers that take statistics over the channels (LayerNormalization, GroupNormalization),

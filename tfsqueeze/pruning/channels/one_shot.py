@@ -106,7 +106,9 @@ def channel_counts(graph: ChannelGraph, keep: dict[str, np.ndarray]) -> dict[str
             # A recurrent unit stands once per gate, a head once per projection.
             channels = np.unique(axis.labels)
             after = int(kept[graph.units(channels)].sum())
-            rows[axis.path] = {"channels": len(channels), "kept": after}
+            row = {"channels": len(channels), "kept": after}
+            is_another = rows.setdefault(axis.path, row) != row
+            rows[f"{axis.path}#{axis.axis}" if is_another else axis.path] = row
     return rows
 
 

@@ -10,6 +10,7 @@ from keras import layers
 
 from tfsqueeze.core import layer_info
 from tfsqueeze.pruning.channels import (
+    rules_attention,
     rules_einsum,
     rules_following,
     rules_kernels,
@@ -38,7 +39,8 @@ _WITH_KERNELS: dict[type, Callable] = {
 }
 
 _OTHERS: dict[type, Callable] = {
-    layers.MultiHeadAttention: rules_einsum.attention,
+    layers.MultiHeadAttention: rules_attention.attention,
+    layers.GroupQueryAttention: rules_attention.grouped_query_attention,
     operations.Einsum: rules_einsum.einsum,
     operations.Matmul: rules_einsum.matmul,
     layers.SimpleRNN: rules_recurrent.recurrent,

@@ -1,11 +1,11 @@
-"""Rules of what multiplies along named indices: einsum, matrix products, attention."""
+"""Rules of what multiplies along named indices: einsum and matrix products."""
 
 import itertools
 import math
 import string
 
 from tfsqueeze.core import layer_info
-from tfsqueeze.pruning.channels.flow import Axes, Call, Flow, Tensor
+from tfsqueeze.pruning.channels.flow import Axes, Call, Flow
 from tfsqueeze.pruning.channels.rules_kernels import activated
 
 
@@ -76,57 +76,6 @@ def _multiplied(flow, call: Call, terms: list[str], leaving: str) -> list[Axes]:
     )
     flow.products.append((rest * flow.repeats, [axis for axis in labels.values() if axis is not None]))
     return [tuple(labels[index] for index in leaving)]
-
-
-def attention(flow: Flow, call: Call) -> list[Axes]:
-    """`MultiHeadAttention`: heads are cut whole; what comes out has channels of its own."""
-    layer = call.operation
-    named = _attention_inputs(call)
-    if named is None:
-        return flow.pin(call, f"{call.path!r} is called in a way that is not known")
-    query, value, key = named
-    heads = flow.produce(layer, "heads", layer.num_heads)
-    for dense, tensor in ((layer._query_dense, query), (layer._key_dense, key), (layer._value_dense, value)):
-        kernel = dense._kernel
-        flow.touch(dense, kernel, 0, "consumer", tensor.axes[-1], tensor=tensor)
-        flow.touch(dense, kernel, 1, "producer", heads)
-        flow.touch(dense, dense.bias, 0, "follower", heads)
-        flow.products.append((math.prod(size or 1 for size in tensor.shape[1:-1]) * flow.repeats, kernel))
-    steps = (math.prod(size or 1 for size in tensor.shape[1:-1]) for tensor in (query, value))
-    flow.products.append((math.prod(steps) * (layer.key_dim + layer.value_dim) * flow.repeats, [heads]))
-    outputs = _attention_outputs(flow, layer, query, heads)
-    for tensor in named:
-        for labels in tensor.axes[:-1]:
-            flow.sets.pin(labels, f"{call.path!r} attends over them")
-    carried = (None,) * (len(query.shape) - 1)
-    scores = [(None,) * len(shape) for shape in call.output_shapes[1:]]
-    if scores:
-        flow.sets.pin(heads, f"{call.path!r} returns the scores of its heads")
-    return [(*carried, outputs), *scores]
-
-
-def _attention_outputs(flow, layer, query, heads):
-    dense = layer._output_dense
-    size = dense._kernel.shape[-1]
-    outputs = flow.produce(layer, "outputs", size)
-    flow.touch(dense, dense._kernel, 0, "consumer", heads)
-    flow.touch(dense, dense._kernel, len(dense._kernel.shape) - 1, "producer", outputs)
-    flow.touch(dense, dense.bias, 0, "follower", outputs)
-    flow.resize(layer, num_heads=heads, output_shape=(outputs,))
-    flow.products.append((math.prod(s or 1 for s in query.shape[1:-1]) * flow.repeats, dense._kernel))
-    return outputs
-
-
-def _attention_inputs(call: Call) -> list[Tensor] | None:
-    """Query, value and key, however they were passed; None if the layer is none this rule describes."""
-    layer, arguments = call.operation, call.node and call.node.arguments
-    if arguments is None or layer._use_gate or (layer._output_shape and len(layer._output_shape) > 1):
-        return None
-    by_id = {id(tensor.symbol): tensor for tensor in call.inputs}
-    names = dict(zip(("query", "value", "key"), arguments.args, strict=False)) | arguments.kwargs
-    symbols = [names.get("query"), names.get("value"), names.get("key")]
-    symbols[2] = symbols[1] if symbols[2] is None else symbols[2]
-    return [by_id[id(symbol)] for symbol in symbols]
 
 
 def _indices(equation: str, shapes) -> tuple[list[str], str]:
