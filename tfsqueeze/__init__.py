@@ -22,6 +22,7 @@ from tfsqueeze.core.select import Select
 from tfsqueeze.distillation.distiller import Distiller
 from tfsqueeze.models import legacy_layers  # noqa: F401  (registers the layers that ported models use)
 from tfsqueeze.pruning.callback import PruningCallback
+from tfsqueeze.pruning.channels.regularization import GroupRegularization
 from tfsqueeze.pruning.one_shot import prune
 from tfsqueeze.pruning.patterns import Blocks
 from tfsqueeze.pruning.regrowth import Regrowth
@@ -39,6 +40,7 @@ _ON_FIRST_USE = {
     "find_ticket": "tfsqueeze.pruning.lottery",
     "load_model": "tfsqueeze.models.load",
     "prune_channels": "tfsqueeze.pruning.channels.one_shot",
+    "prune_channels_gradually": "tfsqueeze.pruning.channels.gradual",
     "prune_depth": "tfsqueeze.pruning.depth",
     "report": "tfsqueeze.reporting.report",
     "scale_width": "tfsqueeze.distillation.width",
@@ -48,6 +50,7 @@ _ON_FIRST_USE = {
 __all__ = [
     "Blocks",
     "Distiller",
+    "GroupRegularization",
     "PruningCallback",
     "QuantizationCallback",
     "QuantizationConfig",
@@ -66,6 +69,7 @@ __all__ = [
     "load_model",
     "prune",
     "prune_channels",
+    "prune_channels_gradually",
     "prune_depth",
     "quantize_aware",
     "report",

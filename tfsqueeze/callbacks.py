@@ -1,6 +1,7 @@
 """Every callback, so that `tfs.callbacks.X` reads as in Keras."""
 
 from tfsqueeze.pruning.callback import PruningCallback
+from tfsqueeze.pruning.channels.regularization import GroupRegularization
 from tfsqueeze.quantization.callback import QuantizationCallback
 
-__all__ = ["PruningCallback", "QuantizationCallback"]
+__all__ = ["GroupRegularization", "PruningCallback", "QuantizationCallback"]
