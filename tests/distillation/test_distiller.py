@@ -214,8 +214,8 @@ def test_all_losses_and_settings_survive_saving(tmp_path):
 
 
 FIT_SETTINGS = {
-    "jit_compile": {"jit_compile": True},
-    "steps_per_execution": {"steps": 2},
+    "jit_compile": {"jit_compile": True, "run_eagerly": False},
+    "steps_per_execution": {"steps": 2, "run_eagerly": False},
     "gradient accumulation": {"optimizer": lambda: keras.optimizers.Adam(gradient_accumulation_steps=2)},
     "ema": {"optimizer": lambda: keras.optimizers.Adam(use_ema=True, ema_overwrite_frequency=2)},
     "class_weight": {"class_weight": {0: 1.0, 1: 3.0, 2: 0.5}},
@@ -231,7 +231,7 @@ def test_training_options_of_keras_work(setting):
     alpha = tfs.schedules.Cosine(0.9, 0.1, 0, 4)
     distiller = tfs.Distiller(convnet(), convnet(8), losses, alpha=alpha)
     before = weights_of(distiller.student)
-    logs = fitted(distiller, x, y, optimizer, run_eagerly=False, validation_data=(x, y), **options).history
+    logs = fitted(distiller, x, y, optimizer, validation_data=(x, y), **options).history
     assert np.isfinite(logs["loss"]).all()
     assert any((a != b).any() for a, b in zip(before, weights_of(distiller.student), strict=True))
     assert {"val_loss", "val_accuracy", "features"} <= set(logs)

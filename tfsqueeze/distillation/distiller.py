@@ -8,17 +8,17 @@ import tensorflow as tf
 from keras import ops
 from keras.src.losses.loss import unscale_loss_for_distribution
 
-from tfsqueeze.core.checks import check_model
 from tfsqueeze.distillation import label_loss, loss_list, settings
 from tfsqueeze.distillation.images import fit_images
 from tfsqueeze.distillation.loss_list import Losses
-from tfsqueeze.distillation.output_pairs import check_names, outputs_of, pair_outputs
+from tfsqueeze.distillation.output_pairs import outputs_of, pair_outputs
 from tfsqueeze.distillation.regression import Regression
 from tfsqueeze.distillation.settings import Setting
 from tfsqueeze.distillation.soft_labels import SoftLabels
 from tfsqueeze.distillation.soft_targets import SoftTargets
 from tfsqueeze.distillation.stored_teacher import StoredTeacher
 from tfsqueeze.distillation.structures import is_regression, part_of, scaling_policy
+from tfsqueeze.distillation.student_model import StudentModel, check_roles
 from tfsqueeze.distillation.teacher_check import TeacherCheck, TeacherCheckCallback
 from tfsqueeze.distillation.teaching import Batch, Pass, Teaching
 
@@ -26,7 +26,7 @@ Activations = str | Mapping[str, str] | None
 
 
 @keras.saving.register_keras_serializable(package="tfsqueeze")
-class Distiller(keras.Model):
+class Distiller(StudentModel):
     """Trains `student` on the labels and on what `teacher` makes of the same inputs.
 
     loss = (1 - alpha) * compiled loss + alpha * sum of weight * distillation loss + the student's own losses
@@ -88,7 +88,7 @@ class Distiller(keras.Model):
     ):
         if isinstance(teacher, SoftLabels):
             teacher = teacher.as_model()
-        _check_models(student, teacher)
+        check_roles(student, teacher)
         super().__init__(name=name, dtype=scaling_policy([student]), autocast=False)
         self.student, self.teacher = student, teacher
         self._distribute_strategy = student._distribute_strategy or self._distribute_strategy
@@ -101,7 +101,7 @@ class Distiller(keras.Model):
             "teacher_activation": teacher_activation,
         }
         own = outputs_of(student, student_activation)
-        self._check_alphas([output.name for output in own])
+        settings.check_alpha_names(self._alpha, [output.name for output in own])
         pairs = pair_outputs(own, outputs_of(teacher, teacher_activation), class_map)
         kinds = [loss for loss, _ in self._given] or [SoftTargets()]
         self._teaching = Teaching(student, teacher, kinds, pairs)
@@ -235,34 +235,6 @@ class Distiller(keras.Model):
         finally:
             self._is_evaluating = False
 
-    @property
-    def losses(self):
-        """The student's own losses: regularisers and what its layers add."""
-        return self.student.losses
-
-    @property
-    def trainable_variables(self):
-        """The student's and the adapters'; never the teacher's."""
-        return self.trainable_weights
-
-    @property
-    def trainable_weights(self):
-        """The student's and the adapters'; never the teacher's."""
-        if not self.trainable:
-            return []
-        layers = [self.student, *self.adapters.values()]
-        return [variable for layer in layers for variable in layer.trainable_weights]
-
-    @property
-    def non_trainable_variables(self):
-        """All others, the teacher's too."""
-        return _without(self.variables, self.trainable_weights)
-
-    @property
-    def non_trainable_weights(self):
-        """All others, the teacher's too."""
-        return _without(self.weights, self.trainable_weights)
-
     def get_config(self):
         """The constructor's arguments, both models included."""
         pack = keras.saving.serialize_keras_object
@@ -305,30 +277,6 @@ class Distiller(keras.Model):
         step = self.optimizer.iterations
         return [settings.value_at(part_of(self._alpha, names, i), step) for i in range(len(names))]
 
-    def _check_alphas(self, names: list[str]) -> None:
-        if isinstance(self._alpha, Mapping):
-            check_names(self._alpha, names, "alpha")
-            missing = [name for name in names if name not in self._alpha]
-            if missing:
-                raise ValueError(
-                    f"`alpha` has no entry for the outputs {missing}. It must list all of {names}."
-                )
-
     def _track(self, tracker, value, own: Pass) -> None:
         """Keeps the mean over examples, as Keras does with the loss."""
         tracker.update_state(unscale_loss_for_distribution(value), sample_weight=ops.shape(own.outputs[0])[0])
-
-
-def _check_models(student, teacher) -> None:
-    check_model(student, "Distiller()")
-    check_model(teacher, "Distiller()")
-    if student is teacher:
-        raise ValueError(
-            "Student and teacher are the same model, so the teacher would change with the student. Make the "
-            "student a copy first, such as keras.models.clone_model(teacher), or compress it."
-        )
-
-
-def _without(variables, others):
-    ids = {id(variable) for variable in others}
-    return [variable for variable in variables if id(variable) not in ids]

@@ -9,6 +9,7 @@ from keras import ops
 
 from tfsqueeze.core.checks import check_positive
 from tfsqueeze.core.schedules import Constant, Schedule
+from tfsqueeze.distillation.output_pairs import check_names
 
 KNOTS = 4096
 Setting = float | Schedule | keras.optimizers.schedules.LearningRateSchedule
@@ -27,6 +28,16 @@ def check_alpha(alpha):
             f"only), a schedule, or a dict of these by output. Received: alpha={alpha!r}."
         )
     return float(alpha)
+
+
+def check_alpha_names(alpha, names: list[str]) -> None:
+    """Raises ValueError unless an alpha by output lists exactly the student's outputs."""
+    if not isinstance(alpha, Mapping):
+        return
+    check_names(alpha, names, "alpha")
+    missing = [name for name in names if name not in alpha]
+    if missing:
+        raise ValueError(f"`alpha` has no entry for the outputs {missing}. It must list all of {names}.")
 
 
 def check_temperature(temperature):
