@@ -10,6 +10,8 @@ from tests.zoo import GRAPH_ZOO, ZOO, zoo_inputs, zoo_targets
 from tfsqueeze.pruning.channels.graph import find_groups
 from tfsqueeze.pruning.channels.regularization import GroupRegularization, _Penalty
 
+JIT = pytest.param({"jit_compile": True}, marks=pytest.mark.slow)
+
 
 def dense_model(regularizer=None):
     return keras.Sequential(
@@ -50,7 +52,7 @@ def test_the_penalty_by_hand():
     assert float(penalty(wide.kernel)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, {"steps_per_execution": 2}, {"jit_compile": True}])
+@pytest.mark.parametrize("settings", [{}, {"steps_per_execution": 2}, JIT])
 def test_training_shrinks_channels_and_leaves_the_model_clean(settings, tmp_path):
     model, free = dense_model("l2"), dense_model("l2")
     free.set_weights(model.get_weights())
@@ -77,7 +79,7 @@ def test_slimming_acts_on_the_scales_alone():
     assert small.get_layer("wide").units == 2
 
 
-@pytest.mark.parametrize("name", ["nested", "attention"])
+@pytest.mark.parametrize("name", ["nested", pytest.param("attention", marks=pytest.mark.slow)])
 def test_any_graph_trains_with_it(name):
     model = GRAPH_ZOO[name]()
     model.compile("adam", "mse")

@@ -103,7 +103,7 @@ def test_what_is_no_product_is_reported_and_data_are_checked():
     graph, keep, pruned = halved(model)
     result = repair(graph, pruned, keep, zoo_inputs(model, 8))
     assert any("no matrix product" in reason for reason in result.skipped.values())
-    with pytest.raises(ValueError, match="at least two examples"):
-        repair(graph, pruned, keep, zoo_inputs(model, 1))
+    with pytest.raises(ValueError, match="at least 4 examples"):
+        repair(graph, pruned, keep, zoo_inputs(model, 3))
     with pytest.raises(ValueError, match="must have shape"):
         repair(graph, pruned, keep, np.zeros((8, 3), "int32"))

@@ -23,6 +23,12 @@ ROWS_PER_INPUT = 10
 LEAST_ROWS = 20_000
 MOST_INPUTS = 8192
 EXACT = 1e-5
+# Multiply-accumulates that running up to every layer may take, before layers with many positions per
+# example make do with fewer examples.
+AFFORDABLE_MACS = 2e13
+LEAST_EXAMPLES = 128
+# One of so many batches is held out.
+PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,15 @@ def repair(
     Statistics of batch normalisation stay those of the original, whose inputs the fitted layers imitate;
     they are measured anew only behind layers that could not be fitted.
 
+    The time it takes grows with the number of layers times the cost of the model: in large models, layers
+    that give many positions per example are fitted on the first hundred examples or so.
+
     Args:
         graph: the channel groups of the original model.
         pruned: what `cut` made of it; it is changed.
         keep: the units kept, as `cut` takes them.
         data: examples, labelled or not, in any form `model.fit` takes; some hundreds do.
-        limit: most examples to use, >= 2.
+        limit: most examples to use, >= 4.
         batch_size: examples per run, >= 1; it bounds the memory.
         seed: of the positions drawn in images and sequences.
 
@@ -71,22 +80,31 @@ def repair(
         A `Repair`.
 
     Raises:
-        ValueError: if the data do not fit the model, or are fewer than two examples.
+        ValueError: if the data do not fit the model, or are fewer than four examples.
 
     Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, arXiv:1707.06168.
     """
     examples = collect(data, input_specs(graph.model), limit=limit)
-    if len(examples) < 2:
-        raise ValueError(f"A repair needs at least two examples, better hundreds. Received: {len(examples)}.")
-    size = min(batch_size, math.ceil(len(examples) / 4))
-    return _Repairer(graph, pruned, keep, list(examples.batches(size)), seed).run()
+    if len(examples) < PARTS:
+        raise ValueError(
+            f"A repair needs at least {PARTS} examples, better hundreds. Received: {len(examples)}."
+        )
+    count = min(len(examples), _affordable(graph))
+    batches = list(examples.batches(min(batch_size, math.ceil(count / PARTS))))
+    return _Repairer(graph, pruned, keep, batches, count, seed).run()
+
+
+def _affordable(graph) -> int:
+    runs = sum(bool(kernels(named.layer)) for named in walk(graph.model))
+    return max(LEAST_EXAMPLES, int(AFFORDABLE_MACS / max(graph.macs() * runs, 1)))
 
 
 class _Repairer:
     """Goes through the layers of the pruned model with the same layers of the original beside them."""
 
-    def __init__(self, graph: ChannelGraph, pruned, keep, batches: list[Examples], seed: int):
-        self._batches, self._seed, self._cut = batches, seed, cutter(graph, keep)
+    def __init__(self, graph: ChannelGraph, pruned, keep, batches: list[Examples], count: int, seed: int):
+        self._batches, self._count, self._seed = batches, count, seed
+        self._cut = cutter(graph, keep)
         olds = {named.path: named.layer for named in walk(graph.model)}
         self._layers = {named.path: named.layer for named in walk(pruned) if named.path in olds}
         self._twins = {path: (olds[path], new) for path, new in self._layers.items() if kernels(new)}
@@ -137,9 +155,14 @@ class _Repairer:
             bias = np.zeros(twins.new.output_shape)
         problems = [LeastSquares(*weights.shape) for _ in range(2)]
         is_exact = True
+        wanted, used = max(LEAST_ROWS, ROWS_PER_INPUT * weights.shape[1]), 0
         for number, batch in enumerate(self._batches):
-            for rows, targets in self._samples(path, twins, number, batch):
-                problems[number % 4 == 3].add(rows, targets)
+            if used >= self._count and sum(problem.count for problem in problems) >= wanted:
+                break
+            used += len(batch)
+            share = math.ceil(wanted * len(batch) / self._count)
+            for rows, targets in self._samples(path, twins, (self._seed, number), batch, share):
+                problems[number % PARTS == PARTS - 1].add(rows, targets)
                 is_exact &= np.allclose(
                     twins.new.outputs(rows), targets, EXACT, EXACT * np.abs(targets).max()
                 )
@@ -155,20 +178,19 @@ class _Repairer:
         self._result.errors[path] = errors
         return None
 
-    def _samples(self, path, twins: Twins, number: int, batch: Examples) -> Iterator[tuple]:
-        """Rows of inputs in the pruned model with the outputs they should give, per call of the layer."""
+    def _samples(self, path, twins: Twins, seed, batch: Examples, count: int) -> Iterator[tuple]:
+        """About `count` rows of inputs in the pruned model, with the outputs they should give."""
         (old, new), (old_term, new_term) = self._twins[path], self._terms[path]
         before, *old_sum = self._old_inputs.read_all([old, *_sum(old_term, new_term)[:1]], batch)
         after, *new_sum = self._new_inputs.read_all([new, *_sum(old_term, new_term)[1:]], batch)
-        wanted = max(LEAST_ROWS, ROWS_PER_INPUT * twins.new.weights.shape[1])
-        count = math.ceil(wanted / len(self._batches) / len(before))
+        count = math.ceil(count / len(before))
         for call, (was, now) in enumerate(zip(before, after, strict=True)):
-            seed = (self._seed, number, call)
-            targets = twins.take(twins.old.outputs(_rows(twins.old, was, seed, count)))
+            drawn = (*seed, call)
+            targets = twins.take(twins.old.outputs(_rows(twins.old, was, drawn, count)))
             if old_sum:
                 sums = (old_term, old_sum[0][0]), (new_term, new_sum[0][0])
-                targets = targets + lost_by_others(*sums, twins, seed, count)
-            yield _rows(twins.new, now, seed, count), targets
+                targets = targets + lost_by_others(*sums, twins, drawn, count)
+            yield _rows(twins.new, now, drawn, count), targets
 
 
 def _rows(view: LinearView, received, seed, count) -> np.ndarray:
