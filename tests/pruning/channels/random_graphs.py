@@ -15,7 +15,7 @@ def image_model(steps, seed):
     for step in steps:
         x = IMAGE_STEPS[step](x, rng)
     x = layers.Flatten()(x) if rng.random() < 0.5 else layers.GlobalAveragePooling2D()(x)
-    return _random_weights(keras.Model(image, layers.Dense(3)(x)), rng)
+    return random_weights(keras.Model(image, layers.Dense(3)(x)), rng)
 
 
 def sequence_model(steps, seed):
@@ -26,10 +26,11 @@ def sequence_model(steps, seed):
     for step in steps:
         x = SEQUENCE_STEPS[step](x, rng)
     outputs = {"all": layers.Dense(2)(x), "last": layers.Dense(3, "softmax")(x[:, -1])}
-    return _random_weights(keras.Model(tokens, outputs), rng)
+    return random_weights(keras.Model(tokens, outputs), rng)
 
 
-def _random_weights(model, rng):
+def random_weights(model, rng):
+    """Sets all weights at random, statistics and scales to positive values, and returns the model."""
     for variable in model.variables:
         if "float" in variable.dtype:
             low = 0.5 if variable.name in ("moving_variance", "gamma") else -0.6

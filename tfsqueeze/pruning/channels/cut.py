@@ -36,7 +36,7 @@ def cut(model: keras.Model, graph: ChannelGraph, keep: Mapping[str, np.ndarray])
     return rewrite(model, surgeon.replace, transfer=surgeon.transfer, adapt=surgeon.adapt)
 
 
-_WRAPPED = {"layer": ("layer", "forward_layer"), "backward_layer": ("backward_layer",)}
+_WRAPPED = {"layer": ("layer", "forward_layer"), "backward_layer": ("backward_layer",), "cell": ("cell",)}
 
 
 class KeptParts:

@@ -1,7 +1,7 @@
 """How channels flow through a model: each operation passes labels on by its rule."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -145,11 +145,11 @@ class Flow:
                 if _is_labels(one) or _is_labels(other):
                     self.sets.join(_labels_or_none(one), _labels_or_none(other), reason)
 
-    def count(self, call: Call, layer: keras.Layer | None = None) -> None:
+    def count(self, call: Call, kernels: Sequence[keras.Variable] = ()) -> None:
         """Notes the multiply-accumulates of a layer's kernels in one call of it."""
         inputs = [tensor.shape for tensor in call.inputs]
         total = layer_info.macs(call.operation, inputs, call.output_shapes) * self.repeats
-        kernels = [variable for _, variable in layer_info.kernels(layer or call.operation)]
+        kernels = kernels or [variable for _, variable in layer_info.kernels(call.operation)]
         weights = sum(math.prod(kernel.shape) for kernel in kernels)
         self.products += [(total / weights, kernel) for kernel in kernels]
 
@@ -172,12 +172,21 @@ class Flow:
 
     def _visit(self, node, known) -> None:
         operation = node.operation
-        inputs = [known[id(tensor)] for tensor in node.input_tensors]
+        masks = self._masks(node, known)
+        inputs = [known[id(tensor)] for tensor in node.input_tensors if id(tensor) not in masks]
         shapes = [_completed(tuple(tensor.shape), inputs) for tensor in node.outputs]
         call = Call(operation, self.path(operation), inputs, shapes, node)
         outputs = self._nested(call) if _is_nested(operation) else self._rule(self, call)
         for symbol, shape, axes in zip(node.outputs, call.output_shapes, outputs, strict=True):
             known[id(symbol)] = Tensor(shape, axes, symbol)
+
+    def _masks(self, node, known) -> set[int]:
+        """Tensors that Keras, or the user, hands to a layer as masks: they hold no channels."""
+        named = [value for name, value in node.arguments.kwargs.items() if name.endswith("mask")]
+        masks = {id(leaf) for leaf in keras.tree.flatten(named)} & set(known)
+        for labels in (labels for mask in masks for labels in known[mask].axes):
+            self.sets.pin(labels, f"used as a mask by {node.operation.name!r}")
+        return masks
 
     def _nested(self, call: Call) -> list[Axes]:
         """A nested model is built once for all calls of it, so all must bring the same channels."""

@@ -4,48 +4,60 @@ from dataclasses import replace
 
 import keras
 import numpy as np
+from keras import layers
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 from tfsqueeze.core import layer_info
 from tfsqueeze.pruning.channels.flow import Axes, Call, Flow, Tensor
-from tfsqueeze.pruning.channels.rules_kernels import activated
 from tfsqueeze.pruning.channels.trial import passes_channels
+
+_CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell, ConvLSTMCell)
 
 
 def recurrent(flow: Flow, call: Call) -> list[Axes]:
-    """`LSTM`, `GRU`, `SimpleRNN`: a unit is cut with all its gates and its place in the state."""
-    layer, sequence = call.operation, call.inputs[0]
-    if layer.stateful or not _gates_pass_channels(layer.cell):
+    """`LSTM`, `GRU`, `SimpleRNN`, `ConvLSTM`, `RNN` of their cells: units go with their gates and states."""
+    layer, cell, sequence = call.operation, call.operation.cell, call.inputs[0]
+    if type(cell) not in _CELLS or getattr(cell, "data_format", "") == "channels_first":
+        return flow.pin(call, f"{call.path!r} has a cell that is not known")
+    if layer.stateful or not _gates_pass_channels(cell):
         return flow.pin(call, f"{call.path!r} is stateful or has an activation that mixes channels")
-    units = flow.produce(layer, "units", layer.units)
+    units = flow.produce(cell, "units", cell.recurrent_kernel.shape[-2])
     for state in call.inputs[1:]:
         flow.sets.join(units, state.axes[-1], f"the initial state of {call.path!r} cannot be cut")
-    flow.sets.pin(sequence.axes[1], f"{call.path!r} steps over them")
+    for labels in sequence.axes[:-1]:
+        flow.sets.pin(labels, f"{call.path!r} steps over them")
     _touch_cell(flow, call, units, sequence)
-    return [(*(None,) * (len(shape) - 1), activated(flow, layer, units)) for shape in call.output_shapes]
+    return [(*(None,) * (len(shape) - 1), units) for shape in call.output_shapes]
 
 
 def _touch_cell(flow, call, units, sequence) -> None:
     layer, cell = call.operation, call.operation.cell
-    gates = np.tile(units, cell.kernel.shape[1] // layer.units)
-    flow.touch(cell, cell.kernel, 0, "consumer", sequence.axes[-1], path=call.path, tensor=sequence)
-    flow.touch(cell, cell.recurrent_kernel, 0, "consumer", units, path=call.path)
-    for kernel in (cell.kernel, cell.recurrent_kernel):
-        flow.touch(cell, kernel, 1, "producer", gates, path=call.path)
+    kernels = (cell.kernel, cell.recurrent_kernel)
+    inputs, outputs = len(cell.kernel.shape) - 2, len(cell.kernel.shape) - 1
+    gates = np.tile(units, cell.kernel.shape[-1] // len(units))
+    flow.touch(cell, cell.kernel, inputs, "consumer", sequence.axes[-1], path=call.path, tensor=sequence)
+    flow.touch(cell, cell.recurrent_kernel, inputs, "consumer", units, path=call.path)
+    for kernel in kernels:
+        flow.touch(cell, kernel, outputs, "producer", gates, path=call.path)
     if cell.bias is not None:
         flow.touch(cell, cell.bias, len(cell.bias.shape) - 1, "follower", gates, path=call.path)
-    flow.resize(layer, units=units)
-    flow.count(call, cell)
+    owner = cell if type(layer) is layers.RNN else layer
+    flow.resize(owner, **{"filters" if isinstance(cell, ConvLSTMCell) else "units": units})
+    flow.count(call, kernels)
 
 
 def _gates_pass_channels(cell) -> bool:
     functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
-    return all(function is None or passes_channels(function, cell.units) for function in functions)
+    return all(
+        function is None or passes_channels(function, cell.recurrent_kernel.shape[-2])
+        for function in functions
+    )
 
 
 def bidirectional(flow: Flow, call: Call) -> list[Axes]:
     """`Bidirectional`: both directions keep the same units."""
     layer = call.operation
-    known = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+    known = (layers.LSTM, layers.GRU, layers.SimpleRNN)
     if type(layer.forward_layer) not in known or layer.return_state or len(call.inputs) > 1:
         return flow.pin(call, f"{call.path!r} wraps a layer that is not known or returns its states")
     shapes = [(*call.output_shapes[0][:-1], layer.forward_layer.units)]
@@ -64,7 +76,7 @@ def bidirectional(flow: Flow, call: Call) -> list[Axes]:
 def time_distributed(flow: Flow, call: Call, rule) -> list[Axes]:
     """`TimeDistributed`: the rule of the wrapped layer, for each step."""
     inner, tensor = call.operation.layer, call.inputs[0]
-    if isinstance(inner, (keras.Model, keras.layers.Wrapper)) or not layer_info.kernels(inner):
+    if isinstance(inner, (keras.Model, layers.Wrapper)) or not layer_info.kernels(inner):
         return flow.pin(call, f"{call.path!r} wraps a layer that is not known")
     flow.sets.pin(tensor.axes[1], f"{call.path!r} steps over them")
     step = Tensor((tensor.shape[0], *tensor.shape[2:]), (None, *tensor.axes[2:]), tensor.symbol)

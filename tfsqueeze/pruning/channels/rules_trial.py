@@ -181,7 +181,7 @@ def _has_sublayers(layer) -> bool:
 
 def _only_axis(variable, size):
     axes = [axis for axis, length in enumerate(variable.shape) if length == size]
-    return axes[0] if axes else None
+    return axes[-1] if axes else None
 
 
 def _is_int(value) -> bool:
