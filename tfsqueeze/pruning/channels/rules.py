@@ -59,7 +59,7 @@ _OTHERS: dict[type, Callable] = {
     layers.PReLU: rules_following.parametric_relu,
     layers.Concatenate: rules_moving.concatenate,
     operations.Concatenate: rules_moving.concatenate,
-    layers.Flatten: rules_moving.reshape,
+    layers.Flatten: rules_moving.flatten,
     layers.Reshape: rules_moving.reshape,
     operations.Reshape: rules_moving.reshape,
     operations.Split: rules_moving.split,

@@ -1,10 +1,11 @@
 """Rules of operations that move channels to other positions without changing them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from tfsqueeze.pruning.channels.flow import Axes, Call, Flow
+from tfsqueeze.pruning.channels.flow import Axes, Call, Flow, Tensor
 from tfsqueeze.pruning.channels.labels import FIXED, Labels
 from tfsqueeze.pruning.channels.rules_trial import by_trial
 
@@ -37,8 +38,18 @@ def _positions(labels: Labels, size: int) -> np.ndarray:
     return np.full(size, FIXED) if labels is None else labels
 
 
+def flatten(flow: Flow, call: Call) -> list[Axes]:
+    """`Flatten`, which puts channels last before it merges the axes."""
+    tensor = call.inputs[0]
+    if call.operation.data_format == "channels_first" and len(tensor.shape) > 2:
+        moved = (0, *range(2, len(tensor.shape)), 1)
+        shape, axes = (tuple(part[axis] for axis in moved) for part in (tensor.shape, tensor.axes))
+        call = replace(call, inputs=[Tensor(shape, axes, tensor.symbol)])
+    return reshape(flow, call)
+
+
 def reshape(flow: Flow, call: Call) -> list[Axes]:
-    """`Flatten`, `Reshape` and `keras.ops.reshape`: axes are merged and split, row by row."""
+    """`Reshape` and `keras.ops.reshape`: axes are merged and split, row by row."""
     tensor, shape = call.inputs[0], call.output_shapes[0]
     if not tensor.is_labelled:
         return [(None,) * len(shape)]
