@@ -339,3 +339,35 @@ def test_loss_of_keras_distillation_is_the_same_as_there():
     np.testing.assert_allclose(logs["logits_distillation"], logs["soft_targets"], rtol=1e-2)
     direct = loss.compute_loss(teacher(x), student(x, training=True))
     np.testing.assert_allclose(logs["logits_distillation"][0], float(ops.mean(direct)), rtol=1e-3)
+
+
+class Stop(keras.callbacks.Callback):
+    """Interrupts the training when its third epoch begins."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_training_resumes_to_the_same_place(tmp_path):
+    x, y = images(32)
+    initial = [convnet(), convnet(8)]
+
+    def distiller():
+        student, teacher = map(rewrite, initial)
+        keras.utils.set_random_seed(1)
+        alpha = tfs.schedules.Polynomial(0.9, 0.1, 0, 8)
+        made = tfs.Distiller(student, teacher, [kd.SoftTargets(), kd.Features("conv2")], alpha=alpha)
+        made.compile("adam", CROSS_ENTROPY, run_eagerly=True)
+        return made
+
+    def train(made, *callbacks):
+        return made.fit(x, y, batch_size=16, epochs=4, shuffle=False, verbose=0, callbacks=list(callbacks))
+
+    whole, first, second = distiller(), distiller(), distiller()
+    train(whole)
+    backup = [keras.callbacks.BackupAndRestore(tmp_path / "backup") for _ in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        train(first, backup[0], Stop())
+    train(second, backup[1])
+    assert_same(weights_of(second.student), weights_of(whole.student), rtol=1e-4, atol=1e-6)
