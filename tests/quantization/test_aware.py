@@ -11,7 +11,7 @@ from tfsqueeze.quantization.activation import ActivationQuantizer
 from tfsqueeze.quantization.measuring import activation_quantizers
 from tfsqueeze.quantization.wrapper import QuantizedLayer
 
-TRAINED = ("sequential", "multi_output")
+TRAINED = ("multi_output",)
 
 
 def compiled(model, **options):

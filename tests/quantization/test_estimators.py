@@ -17,6 +17,8 @@ def scales(name, kernel=KERNEL, bits=4):
 
 
 def apply(name, kernel=KERNEL, bits=4, **options):
+    if METHODS[name].needs_curvature:
+        options["curvature"] = tf.ones_like(kernel)
     return METHODS[name].round(kernel, AXES, bits, **scales(name, kernel, bits), **options)
 
 
@@ -32,12 +34,12 @@ def test_clipping_never_has_a_greater_error_than_the_full_range():
 
 
 def test_learned_step_gradient():
-    kernel, step = tf.constant([[0.3], [5.0]]), tf.Variable([[0.5]])
+    kernel, step = tf.constant([[0.3], [5.0]]), tf.Variable([[np.log(0.5)]], dtype="float32")
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(kernel)
         total = tf.reduce_sum(rounding.learned_step(kernel, AXES, 4, step))
-    # Inside: round(w/s) - w/s = 1 - 0.6; outside: the last level, 7; both times 1 / sqrt(2 * 7).
-    np.testing.assert_allclose(tape.gradient(total, step), [[7.4 / np.sqrt(14)]], rtol=1e-5)
+    # Inside: round(w/s) - w/s = 1 - 0.6; outside: the last level, 7; both times s / sqrt(2 * 7).
+    np.testing.assert_allclose(tape.gradient(total, step), [[0.5 * 7.4 / np.sqrt(14)]], rtol=1e-5)
     np.testing.assert_array_equal(tape.gradient(total, kernel), [[1.0], [0.0]])
 
 
@@ -80,6 +82,14 @@ def test_binarize_trained_takes_the_nearer_constant():
         rounded = estimators.binarize_trained(kernel, AXES, low=low, high=high)
     np.testing.assert_allclose(rounded, [[-1], [3], [3], [3]], rtol=1e-6)
     np.testing.assert_allclose(tape.gradient(rounded, high), [[1.0]], rtol=1e-6)
+
+
+def test_loss_aware_rounding_weighs_by_curvature():
+    kernel, curvature = tf.constant([[1.0], [-3.0], [0.1]]), tf.constant([[3.0], [1.0], [0.0]])
+    binary = estimators.binarize_loss_aware(kernel, AXES, curvature=curvature)
+    np.testing.assert_allclose(binary, [[1.5], [-1.5], [1.5]], rtol=1e-6)
+    ternary = estimators.ternarize_loss_aware(kernel, AXES, curvature=curvature)
+    np.testing.assert_allclose(ternary, [[1.5], [-1.5], [0]], rtol=1e-6)
 
 
 def test_dorefa_levels():

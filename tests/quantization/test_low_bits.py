@@ -27,7 +27,14 @@ def stored_types(path):
     return [(o.name, main.tensors[o.inputs[1]].dtype) for o in main.operators if o.name in names]
 
 
-@pytest.mark.parametrize(("preset", "dense"), [("int4", "INT4"), ("ternary", "INT2"), ("binary", "INT2")])
+@pytest.mark.parametrize(
+    ("preset", "dense"),
+    [
+        ("int4", "INT4"),
+        ("ternary", "INT2"),
+        pytest.param("binary", "INT2", marks=pytest.mark.slow),
+    ],
+)
 def test_weights_are_packed_where_kernels_read_them(preset, dense, tmp_path):
     model = net()
     data = data_of(model, 128)
@@ -51,6 +58,7 @@ def test_weights_are_packed_where_kernels_read_them(preset, dense, tmp_path):
     np.testing.assert_allclose(kernel.values() * kernel.scale[:, None], baked.T, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_eight_bit_weights_are_left_alone(tmp_path):
     model = net()
     qat = tfs.quantize_aware(model, data=data_of(model))

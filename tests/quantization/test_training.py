@@ -108,6 +108,18 @@ def test_training_resumes_where_it_was(tmp_path):
         np.testing.assert_allclose(old.numpy(), new.numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_loss_aware_rounding_takes_the_curvature_of_the_optimizer():
+    qat = tfs.quantize_aware(small(), {"weights": "ternary_loss_aware", "first_and_last_bits": None})
+    trained(qat, [tfs.QuantizationCallback()])
+    ((kernel, curvature),) = qat.get_layer("conv").curvatures()
+    moment = qat.optimizer._velocities[qat.optimizer._get_variable_index(kernel)]
+    np.testing.assert_allclose(curvature.numpy() - 1e-8, np.sqrt(moment.numpy()), rtol=1e-3, atol=1e-7)
+    qat.compile("sgd", "mse")
+    with pytest.raises(tfs.UnsupportedModelError, match="SGD does not keep"):
+        qat.fit(zoo_inputs(qat), zoo_targets(qat), callbacks=[tfs.QuantizationCallback()], verbose=0)
+
+
 def test_layers_are_chosen_and_set_apart():
     model = ZOO["depthwise"]()
     qat = tfs.quantize_aware(

@@ -11,6 +11,7 @@ from tfsqueeze.quantization.integer_forms import FlatDense, is_matrix_product
 from tfsqueeze.quantization.wrapper import QuantizedLayer
 
 PROJECTIONS = ("_query_dense", "_key_dense", "_value_dense", "_output_dense", "_gate_dense")
+MASKED_MARGIN = 8.0
 RANGES = ("query", "key", "value", "scores", "context")
 
 
@@ -109,14 +110,27 @@ class QuantizedAttention(keras.layers.Wrapper):
         key = rounded["key"](key, training=training)
         value = rounded["value"](value, training=training)
         scores = keras.ops.einsum(layer._dot_product_equation, key, query)
+        if attention_mask is not None:
+            scores = self._masked(scores, attention_mask, rounded["scores"])
         scores = rounded["scores"](scores, training=training)
-        probabilities = layer._masked_softmax(scores, attention_mask)
+        probabilities = layer._masked_softmax(scores)
         probabilities = rounded["probabilities"](probabilities, training=training)
         dropped = probabilities
         if layer._dropout > 0.0:
             dropped = layer._dropout_layer(probabilities, training=training)
         context = keras.ops.einsum(layer._combine_equation, dropped, value)
         return rounded["context"](context, training=training), probabilities
+
+    def _masked(self, scores, mask, quantizer):
+        """Puts masked scores below all others by a margin that integers can hold, e^-8 in probability."""
+        axis = -2 * len(self.layer._attention_axes) - 1
+        for _ in range(len(scores.shape) - len(mask.shape)):
+            mask = keras.ops.expand_dims(mask, axis)
+        if self.is_baked:
+            lowest = quantizer.bounds()[0]
+        else:
+            lowest = keras.ops.stop_gradient(keras.ops.min(scores)) - MASKED_MARGIN
+        return keras.ops.where(keras.ops.cast(mask, "bool"), scores, keras.ops.cast(lowest, scores.dtype))
 
     def compute_mask(self, query, value=None, *args, **kwargs):
         """The query's mask, as Keras sets it."""

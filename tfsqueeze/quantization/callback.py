@@ -4,12 +4,15 @@ import keras
 
 from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.core.trained import trained_model
+from tfsqueeze.quantization.curvature import bring_curvature
 from tfsqueeze.quantization.measuring import activation_quantizers
 from tfsqueeze.quantization.wrapper import quantized_layers
 
 
 class QuantizationCallback(keras.callbacks.Callback):
     """Starts rounding late, and freezes ranges and BatchNormalization statistics, at given steps.
+
+    It also brings the optimizer's curvature to kernels that are rounded by a loss-aware method.
 
     Steps are those of `optimizer.iterations`, so that a second `fit` and resumed training go on where they
     were. At each of the (at most three) changes the training step is compiled anew.
@@ -56,6 +59,7 @@ class QuantizationCallback(keras.callbacks.Callback):
                 f"Model {model.name!r} is not quantization-aware. Train what `tfs.quantize_aware(model)` "
                 "returns with tfs.QuantizationCallback."
             )
+        self._curvatures = [pair for layer in self._layers for pair in layer.curvatures()]
         norms = (keras.layers.BatchNormalization,)
         layers = model._flatten_layers()
         self._thawed = [layer for layer in layers if isinstance(layer, norms) and layer.trainable]
@@ -66,8 +70,10 @@ class QuantizationCallback(keras.callbacks.Callback):
         self._update()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Sets the phase of the next step."""
+        """Sets the phase and the curvature of the next step."""
         self._update()
+        if self._curvatures:
+            bring_curvature(self.model.optimizer, self._curvatures)
 
     def on_train_end(self, logs=None):
         """Leaves a model that rounds everything and can be trained on; the next `fit` sets its own phase."""

@@ -25,7 +25,8 @@ class QuantizationConfig:
         weights: how kernels are rounded: "uniform" (to the greatest magnitude), "clipped" (the step of least
             squared error), "learned_step" (LSQ), or one of the low-bit estimators "ternary",
             "ternary_fixed", "ternary_stochastic", "ternary_trained", "binary", "binary_stochastic",
-            "binary_trained", "dorefa", "loss_aware".
+            "binary_trained", "dorefa", "ternary_loss_aware", "binary_loss_aware" (these two train with a
+            `tfs.QuantizationCallback`, which brings them the optimizer's curvature).
         per_channel: one scale per output channel instead of one per kernel.
         activation_bits: 2 to 16; `.tflite` kernels compute with 8 or 16, others are emulated in training.
         symmetric: whether activation ranges are centred at 0.

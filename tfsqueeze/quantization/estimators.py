@@ -130,6 +130,39 @@ def high_constant(kernel, axes, bits=1):
     return _mean_where(kernel, above, axes)
 
 
+def binarize_loss_aware(kernel, axes, bits=1, *, curvature):
+    """Rounds to {-a, +a} where the loss feels it least: a = sum(d |w|) / sum(d), d the loss's curvature.
+
+    Args:
+        curvature: positive estimate of the second derivative per weight, of the kernel's shape; ones make it
+            `binarize`.
+
+    Source: Hou, Yao & Kwok, Loss-aware Binarization of Deep Networks, arXiv:1611.01600, eq. 7.
+    """
+    scale = _weighted_mean(tf.abs(kernel), curvature, axes)
+    return straight_through(kernel, scale * _sign(kernel))
+
+
+def ternarize_loss_aware(kernel, axes, bits=2, *, curvature, rounds: int = 5):
+    """Rounds to {-a, 0, +a} where the loss feels it least, d the loss's curvature.
+
+    Alternates between the support |w| > a / 2 and a = sum(d |w|) / sum(d) over it, from `ternarize` on.
+
+    Args:
+        curvature: positive estimate of the second derivative per weight, of the kernel's shape.
+        rounds: how often both are computed.
+
+    Source: Hou & Kwok, Loss-aware Weight Quantization of Deep Networks, arXiv:1802.08635, section 3.1.
+    """
+    magnitude = tf.abs(kernel)
+    kept = _as_float(magnitude > TERNARY_THRESHOLD * tf.reduce_mean(magnitude, axes, keepdims=True))
+    scale = _weighted_mean(magnitude, curvature * kept, axes)
+    for _ in range(rounds):
+        kept = _as_float(magnitude > scale / 2)
+        scale = _weighted_mean(magnitude, curvature * kept, axes)
+    return straight_through(kernel, scale * tf.sign(kernel) * kept)
+
+
 def dorefa(kernel, axes, bits: int):
     """Rounds tanh-squashed weights to 2^bits equidistant levels in [-1, 1], times the mean magnitude.
 
@@ -149,6 +182,11 @@ def dorefa(kernel, axes, bits: int):
 def _mean_where(values, mask, axes):
     total = tf.reduce_sum(values * mask, axes, keepdims=True)
     return total / tf.maximum(tf.reduce_sum(mask, axes, keepdims=True), 1.0)
+
+
+def _weighted_mean(values, weights, axes):
+    total = tf.reduce_sum(values * weights, axes, keepdims=True)
+    return total / tf.maximum(tf.reduce_sum(weights, axes, keepdims=True), SMALLEST_SCALE)
 
 
 def _sign(kernel):

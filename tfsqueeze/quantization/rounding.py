@@ -65,22 +65,29 @@ def least_error_scale(kernel, axes, bits: int, candidates: int = 20):
     return full * tf.gather(fractions, tf.argmin(errors, axis=0))
 
 
-def learned_step(kernel, axes, bits: int, step):
-    """Rounds with a step that is trained with the weights (LSQ).
+def learned_step(kernel, axes, bits: int, log_step):
+    """Rounds with a step that is trained with the weights (LSQ), by its logarithm.
 
     w_q = s * round(clip(w / s, -q, q)); the gradient of s is scaled by 1 / sqrt(n q), n weights per step, so
-    that steps learn at the pace of weights.
+    that steps learn at the pace of weights. The logarithm keeps s positive, and lets optimizers such as Adam,
+    whose updates do not depend on the gradient's size, change it by a fraction of itself.
 
     Args:
-        step: trained step, broadcastable to the kernel.
+        log_step: natural logarithm of the trained step, broadcastable to the kernel.
 
-    Source: Esser et al., Learned Step Size Quantization, arXiv:1902.08153, eq. 1-3.
+    Source: Esser et al., Learned Step Size Quantization, arXiv:1902.08153, eq. 1-3; the logarithm by Jain et
+    al., Trained Quantization Thresholds, arXiv:1903.08066.
     """
     limit = float(levels(bits))
-    count = tf.cast(tf.size(kernel) // tf.size(step), tf.float32)
-    step = tf.maximum(tf.abs(scaled_gradient(step, 1.0 / tf.sqrt(count * limit))), SMALLEST_SCALE)
+    count = tf.cast(tf.size(kernel) // tf.size(log_step), tf.float32)
+    step = tf.exp(scaled_gradient(log_step, 1.0 / tf.sqrt(count * limit)))
     inside = tf.clip_by_value(kernel / step, -limit, limit)
     return straight_through(inside, tf.round(inside)) * step
+
+
+def log_of_least_error_scale(kernel, axes, bits: int):
+    """Where the logarithm of a learned step starts."""
+    return tf.math.log(least_error_scale(kernel, axes, bits))
 
 
 def scaled_gradient(value, factor):

@@ -7,16 +7,20 @@ import keras
 
 from tfsqueeze.core.checks import has_graph
 from tfsqueeze.core.layer_info import kernels as known_kernels
-from tfsqueeze.core.select import select_layers
+from tfsqueeze.core.select import select_layers, walk
 from tfsqueeze.quantization.config import QuantizationConfig, as_config
 from tfsqueeze.quantization.ranges import graph_of, levels
 
 _FLOAT_IN_FILES = {
     keras.layers.Conv3D: "`.tflite` computes 3D convolutions in float",
     keras.layers.Conv3DTranspose: "`.tflite` computes 3D convolutions in float",
+    keras.layers.LayerNormalization: "`.tflite` computes it in float, from and to integers",
+    keras.layers.GroupNormalization: "`.tflite` computes it in float, from and to integers",
     keras.layers.RNN: "recurrent loops stay float in `.tflite`",
     keras.layers.Bidirectional: "recurrent loops stay float in `.tflite`",
 }
+# They have weights but no kernel, and compute in integers all the same.
+_INTEGER_ANYWAY = (keras.layers.BatchNormalization, keras.layers.Normalization, keras.layers.PReLU)
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,18 @@ def find_targets(model, config, select=None, overrides=None, kernels=None):
         key = id(named.layer)
         setting = special.get(key) or (config.at_the_edges() if key in edges else config)
         targets[key] = QuantizationTarget(named.path, named.layer, setting, names)
+    return targets, _left_float(model, selection.skipped, targets)
+
+
+def _left_float(model, skipped, targets) -> dict[str, str]:
+    """Of the layers that were skipped, those that are not computed in integers for another reason."""
     inside = tuple(f"{target.path}/" for target in targets.values())
-    return targets, {path: why for path, why in selection.skipped.items() if not path.startswith(inside)}
+    integer = {named.path for named in walk(model) if isinstance(named.layer, _INTEGER_ANYWAY)}
+    return {
+        path: reason
+        for path, reason in skipped.items()
+        if path not in integer and not path.startswith(inside)
+    }
 
 
 def _own_kernels(kernels) -> dict[type, tuple[str, ...]]:

@@ -73,6 +73,16 @@ class QuantizedLayer(keras.layers.Wrapper):
                     autocast=False,
                 )
 
+            if self.method.needs_curvature:
+                self.add_weight(
+                    name=f"{kernel.attribute}_curvature",
+                    shape=variable.shape,
+                    initializer="ones",
+                    trainable=False,
+                    dtype="float32",
+                    autocast=False,
+                )
+
     def start_scales(self) -> None:
         """Sets the trained scales to what fits the kernels as they are."""
         for kernel, variable in self.kernels():
@@ -100,6 +110,8 @@ class QuantizedLayer(keras.layers.Wrapper):
         """A kernel on its grid."""
         scales = {name: tf.convert_to_tensor(self._scale(kernel, name)) for name in self.method.trained}
         options = {"training": training} if self.method.is_stochastic else {}
+        if self.method.needs_curvature:
+            options["curvature"] = tf.convert_to_tensor(self._scale(kernel, "curvature"))
         value = tf.cast(tf.convert_to_tensor(variable), tf.float32)
         return self.method.round(value, self.axes(kernel), self.bits, **scales, **options)
 
@@ -127,7 +139,14 @@ class QuantizedLayer(keras.layers.Wrapper):
 
     def _scale(self, kernel, name) -> keras.Variable:
         wanted = f"{kernel.attribute}_{name}"
-        return next(variable for variable in self._trainable_variables if variable.name == wanted)
+        own = (*self._trainable_variables, *self._non_trainable_variables)
+        return next(variable for variable in own if variable.name == wanted)
+
+    def curvatures(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        """Each kernel with the variable that holds its curvature, for methods that need it."""
+        if not self.method.needs_curvature:
+            return []
+        return [(variable, self._scale(kernel, "curvature")) for kernel, variable in self.kernels()]
 
     def compute_mask(self, inputs, previous_mask=None):
         """The layer's."""
