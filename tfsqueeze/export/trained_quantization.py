@@ -14,8 +14,8 @@ from tfsqueeze.quantization.activation import ActivationQuantizer
 from tfsqueeze.quantization.aware import is_quantization_aware
 from tfsqueeze.quantization.deployed import deployed
 from tfsqueeze.quantization.measuring import activation_quantizers
-from tfsqueeze.quantization.wrapper import quantized_layers
 from tfsqueeze.quantization.strip import strip_quantization
+from tfsqueeze.quantization.wrapper import quantized_layers
 from tfsqueeze.tflite.packing import pack_low_bits, unpacked_low_bits
 
 _WITH_TRAINED_RANGES = ("int8", "int4")
