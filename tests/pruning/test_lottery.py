@@ -265,7 +265,7 @@ def test_under_a_distribution_strategy(mirrored):
             ValueError,
             "let .* pruned weights live again. Pass the callbacks",
         ),
-        ({"criterion": "taylor"}, ValueError, "criterion='taylor' needs `data`"),
+        ({"criterion": "taylor"}, ValueError, "needs `data`"),
         ({"criterion": "magnitud"}, ValueError, "Did you mean 'magnitude'"),
         ({"pattern": "2:4", "select": "hidden"}, ValueError, "do not divide|fits the pattern"),
         ({"scope": {"hidden": 1.5}}, ValueError, r"must be in \[0, 1\)"),

@@ -9,6 +9,7 @@ from keras import layers
 
 import tfsqueeze as tfs
 from tests.zoo import ZOO, zoo_inputs, zoo_targets
+from tfsqueeze.pruning.criteria import movement
 from tfsqueeze.pruning.gradients import loss_gradients
 from tfsqueeze.pruning.scopes import _erk
 from tfsqueeze.pruning.targets import find_targets
@@ -81,7 +82,7 @@ def test_gradients_by_hand():
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("criterion", ["taylor", "snip"])
+@pytest.mark.parametrize("criterion", ["taylor", "snip", "fisher"])
 def test_saliency_prunes_what_the_loss_does_not_feel(criterion):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False, name="d")])
     model.compile("sgd", "mse")
@@ -116,3 +117,27 @@ def test_missing_data_labels_or_loss():
         tfs.prune(model, 0.5, criterion="taylor")
     with pytest.raises(ValueError, match="needs labels"):
         tfs.prune(model, 0.5, criterion="taylor", data=np.ones((4, 8, 8, 3)))
+
+
+def test_root_mean_square_gradients_by_hand():
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1, use_bias=False)])
+    model.compile("sgd", "mse")
+    model.layers[0].kernel.assign([[2.0]])
+    batches = [(np.array([[1.0]]), np.array([[0.0]])), (np.array([[2.0]]), np.array([[0.0]]))]
+    [gradient] = loss_gradients(model, find_targets(model)[0], batches, root_mean_square=True)
+    np.testing.assert_allclose(gradient, [[np.sqrt((4.0**2 + 16.0**2) / 2)]], rtol=1e-6)
+
+
+def test_movement_scores_are_the_sum_of_weight_times_update():
+    rng = np.random.default_rng(0)
+    path = np.cumsum(rng.normal(size=(1001, 5)) * 1e-3, axis=0) + rng.normal(size=5)
+    middles, updates = (path[1:] + path[:-1]) / 2, np.diff(path, axis=0)
+    np.testing.assert_allclose(movement(path[-1], path[0]), (middles * updates).sum(0), rtol=1e-9)
+    assert movement(np.zeros(1), np.ones(1)) == -np.inf
+
+
+def test_movement_needs_a_training():
+    with pytest.raises(ValueError, match=r"use it with tfs\.PruningCallback"):
+        tfs.prune(ZOO["sequential"](), 0.5, criterion="movement")
+    with pytest.raises(ValueError, match=r"use it with tfs\.PruningCallback"):
+        tfs.sensitivity(ZOO["sequential"](), lambda model: 1.0, sparsities=0.5, criterion="movement")

@@ -3,11 +3,12 @@
 import warnings
 
 import keras
+import numpy as np
 
 from tfsqueeze.core.schedules import as_schedule
 from tfsqueeze.core.trained import trained_model
-from tfsqueeze.pruning.constraint import MaskConstraint
-from tfsqueeze.pruning.gradients import loss_gradients
+from tfsqueeze.pruning import evidence
+from tfsqueeze.pruning.constraint import MaskConstraint, averages_of
 from tfsqueeze.pruning.masks import MaskRule, sparsity_of
 from tfsqueeze.pruning.patterns import Unstructured
 from tfsqueeze.pruning.regrowth import Regrowth
@@ -26,8 +27,11 @@ class PruningCallback(keras.callbacks.Callback):
     Args:
         schedule: the sparsity in [0, 1) as a number, a `tfs.schedules` object or a tfmot
             `PruningSchedule`, over the steps of `optimizer.iterations`. None keeps the zeros there are.
-        criterion, pattern, scope, select, data: see `tfs.prune`. With a map as `scope`, the schedule's
-            share of its own final value scales the map's sparsities.
+        criterion: see `tfs.prune`; also "movement" (weights that moved towards zero since training began
+            go first). "taylor" and "fisher" need no `data` with an optimizer that keeps running means of
+            gradients, such as Adam, once it has made a step.
+        pattern, scope, select, data: see `tfs.prune`. With a map as `scope`, the schedule's share of its
+            own final value scales the map's sparsities.
         regrowth: a `tfs.Regrowth` to swap weights at every update; with pattern "unstructured" only.
         log_dir: folder for TensorBoard scalars of each kernel's sparsity per epoch, or None.
 
@@ -65,7 +69,7 @@ class PruningCallback(keras.callbacks.Callback):
         self.skipped: dict[str, str] = {}
         self._rule = MaskRule(criterion, pattern, scope)
         check_log_dir(log_dir)
-        self._targets, self._constraints = [], []
+        self._targets, self._constraints, self._first_weights = [], [], None
         self._last_update: int | None = None
         self._unchecked = self._hold_each_batch = self._warned_of_end = False
         if regrowth is not None and self._rule.pattern != Unstructured():
@@ -79,8 +83,10 @@ class PruningCallback(keras.callbacks.Callback):
         for constraint in self._constraints:
             constraint.install()
         self.model.make_train_function(force=True)
+        self._first_weights = None
         self._last_update = None
         self._hold_each_batch = self._warned_of_end = False
+        self._check_evidence()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts from the weights as they are once every callback has begun (one may restore a backup)."""
@@ -98,8 +104,13 @@ class PruningCallback(keras.callbacks.Callback):
         if self.schedule.is_due(self._last_update, step):
             self._update(self.schedule.last_due(step))
 
+    def on_test_begin(self, logs=None):
+        """Prunes the averages that an optimizer with `use_ema=True` keeps, before they are evaluated."""
+        self._prune_averages()
+
     def on_epoch_end(self, epoch, logs=None):
         """Reports the sparsity."""
+        self._prune_averages()
         if logs is not None:
             logs["sparsity"] = sparsity_of(self._targets)
         if self.log_dir is not None:
@@ -117,6 +128,8 @@ class PruningCallback(keras.callbacks.Callback):
 
     def _start(self) -> None:
         step = self._step()
+        if self._rule.evidence == evidence.START:
+            self._first_weights = [target.variable.numpy() for target in self._targets]
         if self.schedule is None:
             self._set_masks([target.variable.numpy() != 0 for target in self._targets])
             self._last_update = step
@@ -126,31 +139,56 @@ class PruningCallback(keras.callbacks.Callback):
             self._last_update = -1
 
     def _update(self, step: int) -> None:
-        gradients = self._gradients()
-        masks = self._rule.masks(self._targets, self.schedule(step), gradients, self._progress(step))
+        self._last_update = step
+        sparsity = self.schedule(step)
+        if sparsity == 0:
+            self._set_masks([np.ones(target.variable.shape, bool) for target in self._targets])
+            return
+        seen = self._evidence(self._rule.evidence)
+        masks = self._rule.masks(self._targets, sparsity, seen, self._progress(step))
         if self.regrowth is not None:
             masks = [
                 self.regrowth.swap(mask, target.variable.numpy(), gradient, step)
-                for mask, target, gradient in zip(masks, self._targets, gradients, strict=True)
+                for mask, target, gradient in zip(
+                    masks, self._targets, self._evidence(self.regrowth.evidence), strict=True
+                )
             ]
         self._set_masks(masks)
-        self._last_update = step
 
     def _progress(self, step: int) -> float:
         final = self.schedule(max(self.schedule.end_step, step))
         return self.schedule(step) / final if final else 1.0
 
-    def _gradients(self) -> list:
-        by_gradient = self.regrowth is not None and self.regrowth.by == "gradient"
-        if self._rule.needs_gradients or by_gradient:
-            return loss_gradients(self.model, self._targets, self.data)
-        return [None] * len(self._targets)
+    def _evidence(self, kind: str | None) -> list:
+        if kind == evidence.START:
+            return evidence.from_start(self._first_weights, self._targets)
+        if kind is None or self.data is not None:
+            return evidence.from_data(kind, self.model, self._targets, self.data)
+        return evidence.from_optimizer(kind, self.model.optimizer, self._targets)
+
+    def _check_evidence(self) -> None:
+        """Raises before the training what the first update would raise after an hour of it."""
+        kinds = {self._rule.evidence, self.regrowth.evidence if self.regrowth else None}
+        if self.data is not None or not kinds & set(evidence.FROM_LOSS):
+            return
+        with self.model.distribute_strategy.scope():
+            self.model.optimizer.build(self.model.trainable_variables)
+        for kind in kinds & set(evidence.FROM_LOSS):
+            evidence.check_optimizer(kind, self.model.optimizer)
 
     def _set_masks(self, masks) -> None:
         for constraint, mask in zip(self._constraints, masks, strict=True):
             constraint.mask.assign(mask)
             constraint.apply()
         self._unchecked = True
+
+    def _prune_averages(self) -> None:
+        """The averages take in a step before its constraints, and may just have been swapped for weights."""
+        if not self._constraints or not (averages := averages_of(self._constraints, self.model.optimizer)):
+            return
+        for constraint, average in zip(self._constraints, averages, strict=True):
+            constraint.apply()
+            constraint.apply(average)
 
     def _step(self) -> int:
         return int(keras.ops.convert_to_tensor(self.model.optimizer.iterations).numpy())

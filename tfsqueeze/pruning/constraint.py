@@ -35,15 +35,25 @@ class MaskConstraint(keras.constraints.Constraint):
         """Puts back the constraint that was there before."""
         self.variable.constraint = self.previous
 
-    def apply(self) -> int:
-        """Sets masked weights to zero now; returns how many of them were not zero."""
-        weights, mask = self.variable.numpy(), self.mask.numpy()
+    def apply(self, variable: keras.Variable | None = None) -> int:
+        """Sets masked weights to zero now, of its own or of another variable; returns how many were not."""
+        variable = self.variable if variable is None else variable
+        weights, mask = variable.numpy(), self.mask.numpy()
         revived = int(((weights != 0) & ~mask).sum())
         if revived:
-            self.variable.assign(np.where(mask, weights, 0))
+            variable.assign(np.where(mask, weights, 0))
         return revived
 
 
 def _without_mask(constraint):
     """The constraint behind a mask that an interrupted training has left in place."""
     return constraint.previous if isinstance(constraint, MaskConstraint) else constraint
+
+
+def averages_of(constraints: list[MaskConstraint], optimizer) -> list:
+    """The averages of the constrained variables that an optimizer keeps; empty without `use_ema=True`."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not getattr(inner, "use_ema", False) or not inner.built:
+        return []
+    averages = inner._model_variables_moving_average
+    return [averages[inner._get_variable_index(constraint.variable)] for constraint in constraints]

@@ -8,7 +8,9 @@ from tfsqueeze.core.data import input_specs, pack_inputs, stream
 from tfsqueeze.pruning.targets import Target
 
 
-def loss_gradients(model: keras.Model, targets: list[Target], data, *, limit: int = 512) -> list[np.ndarray]:
+def loss_gradients(
+    model: keras.Model, targets: list[Target], data, *, limit: int = 512, root_mean_square: bool = False
+) -> list[np.ndarray]:
     """Mean gradient of the compiled loss with respect to each target, over up to `limit` examples.
 
     Args:
@@ -16,6 +18,7 @@ def loss_gradients(model: keras.Model, targets: list[Target], data, *, limit: in
         targets: the kernels.
         data: inputs with targets, in any form `model.fit` takes.
         limit: most examples to use, >= 1.
+        root_mean_square: give the root of the mean squared gradient of the batches instead of the mean.
 
     Raises:
         ValueError: if the model is not compiled, or there are no data or no labels.
@@ -32,11 +35,12 @@ def loss_gradients(model: keras.Model, targets: list[Target], data, *, limit: in
         if batch.targets is None:
             raise ValueError("This criterion needs labels: pass `data` as (x, y). Received inputs alone.")
         for total, gradient in zip(sums, _gradients(model, targets, batch), strict=True):
-            total += gradient * len(batch)
+            total += (np.square(gradient) if root_mean_square else gradient) * len(batch)
         seen += len(batch)
         if seen >= limit:
             break
-    return [total / max(seen, 1) for total in sums]
+    means = [total / max(seen, 1) for total in sums]
+    return [np.sqrt(mean) for mean in means] if root_mean_square else means
 
 
 def _gradients(model, targets, batch) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfsqueeze.core.checks import check_choice
-from tfsqueeze.pruning.criteria import CRITERIA, NEEDS_GRADIENT, Criterion, weight_scores
+from tfsqueeze.pruning.criteria import CRITERIA, Criterion, evidence_for, weight_scores
 from tfsqueeze.pruning.patterns import Unstructured, as_matrix, as_pattern, from_matrix
 from tfsqueeze.pruning.scopes import check_scope, keep
 from tfsqueeze.pruning.targets import Target
@@ -35,9 +35,9 @@ class MaskRule:
         check_scope(self.scope)
 
     @property
-    def needs_gradients(self) -> bool:
-        """Whether `masks` must be given gradients."""
-        return self.criterion in NEEDS_GRADIENT if isinstance(self.criterion, str) else False
+    def evidence(self) -> str | None:
+        """What `masks` must be given beside the weights, see `tfsqueeze.pruning.evidence`."""
+        return evidence_for(self.criterion)
 
     def misfit(self, target: Target) -> str | None:
         """Why a kernel cannot take the pattern, or None if it can."""
@@ -47,7 +47,7 @@ class MaskRule:
         self,
         targets: list[Target],
         sparsity: float,
-        gradients: list[np.ndarray | None] | None = None,
+        evidence: list[np.ndarray | None] | None = None,
         progress: float = 1.0,
     ) -> list[np.ndarray]:
         """One boolean mask per target, True where a weight stays.
@@ -55,7 +55,7 @@ class MaskRule:
         Args:
             targets: the kernels that fit the pattern, with finite weights.
             sparsity: fraction of zeros over all of them, in [0, 1).
-            gradients: the loss' gradient per target, for criteria that use it.
+            evidence: what the criterion asks for, per target.
             progress: how much of a `scope` that lists sparsities itself applies, in [0, 1].
 
         Raises:
@@ -66,10 +66,10 @@ class MaskRule:
                 f"The pattern {self.pattern} leaves at most a sparsity of {self.pattern.max_sparsity:.4g}. "
                 f"Received: sparsity={sparsity:.4g}."
             )
-        known = gradients or [None] * len(targets)
+        known = evidence or [None] * len(targets)
         scores = [
-            as_matrix(weight_scores(self.criterion, target, gradient), target.kernel)
-            for target, gradient in zip(targets, known, strict=True)
+            as_matrix(weight_scores(self.criterion, target, seen), target.kernel)
+            for target, seen in zip(targets, known, strict=True)
         ]
         units = [self.pattern.pool(matrix) for matrix in scores]
         kept = keep(self.scope, targets, units, sparsity, progress)

@@ -5,7 +5,7 @@ import keras
 from tfsqueeze.core.checks import check_fraction, check_model
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
-from tfsqueeze.pruning.gradients import loss_gradients
+from tfsqueeze.pruning import evidence
 from tfsqueeze.pruning.masks import MaskRule
 from tfsqueeze.pruning.targets import find_targets
 
@@ -27,9 +27,9 @@ def prune(
     Args:
         model: any built `keras.Model`; it is not changed.
         sparsity: fraction of zeros over the pruned kernels, in [0, 1). Existing zeros count.
-        criterion: what makes a weight important: "magnitude"; "taylor" or "snip" (effect on the loss; need
-            `data`); "random"; or a function from a kernel (NumPy array) to scores of the same shape. The
-            lowest are pruned.
+        criterion: what makes a weight important: "magnitude"; "taylor", "snip" (first-order effect on the
+            loss) or "fisher" (second-order), which need `data`; "random"; or a function from a kernel
+            (NumPy array) to scores of the same shape. The lowest are pruned.
         pattern: where zeros fall: "unstructured"; "n:m" such as "2:4" (at most 2 of 4 consecutive inputs
             stay); a block `(rows, columns)` of the kernel seen as a matrix (inputs, outputs); "rows";
             "columns". Kernels that do not fit are skipped, with the reason.
@@ -59,8 +59,7 @@ def prune(
     rule = MaskRule(criterion, pattern, scope)
     check_model(model, "prune()")
     targets, skipped = find_targets(model, select, rule.misfit)
-    gradients = loss_gradients(model, targets, data) if rule.needs_gradients else None
-    masks = rule.masks(targets, sparsity, gradients)
+    masks = rule.masks(targets, sparsity, evidence.from_data(rule.evidence, model, targets, data))
     twin = rewrite(model)
     twin_of = dict(zip(map(id, model.weights), twin.weights, strict=True))
     rows = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfsqueeze.core.checks import check_choice, check_fraction, check_positive
+from tfsqueeze.pruning.evidence import GRADIENT
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Regrowth:
 
     Args:
         by: "gradient": the pruned weights with the largest loss gradient grow (RigL; Evci et al.,
-            arXiv:1911.11134); needs the callback's `data`. "random": any (SET; Mocanu et al.,
+            arXiv:1911.11134), measured on the callback's `data` or, without, taken from the optimizer's
+            momentum (Dettmers & Zettlemoyer, arXiv:1907.04840). "random": any (SET; Mocanu et al.,
             arXiv:1707.04780).
         fraction: of the living weights swapped at first, in [0, 1).
         end_step: step from which nothing is swapped any more, > 0; about three quarters of the training.
@@ -38,6 +40,11 @@ class Regrowth:
         check_choice("by", self.by, ("gradient", "random"))
         check_fraction("fraction", self.fraction)
         check_positive("end_step", self.end_step)
+
+    @property
+    def evidence(self) -> str | None:
+        """What `swap` must be given, see `tfsqueeze.pruning.evidence`."""
+        return GRADIENT if self.by == "gradient" else None
 
     def fraction_at(self, step: int) -> float:
         """The fraction of living weights swapped at a step."""

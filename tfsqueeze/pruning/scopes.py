@@ -53,6 +53,11 @@ def keep(
 def _counts(scope, targets, units, sparsity, progress) -> list[int]:
     """How many units of each kernel go."""
     if scope == "lamp":
+        if min(unit.min() for unit in units) < 0:
+            raise ValueError(
+                "scope='lamp' compares magnitudes, and this criterion's scores can be negative: use "
+                "scope='global'."
+            )
         return lamp_counts(units, _total(units, sparsity))
     if isinstance(scope, Mapping):
         fractions = [progress * fraction for fraction in _explicit(scope, targets)]

@@ -11,8 +11,8 @@ import numpy as np
 
 from tfsqueeze.core.resuming import arrays_digest, setting_text
 from tfsqueeze.core.rewrite import rewrite
+from tfsqueeze.pruning import evidence
 from tfsqueeze.pruning.callback import PruningCallback
-from tfsqueeze.pruning.gradients import loss_gradients
 from tfsqueeze.pruning.masks import MaskRule
 from tfsqueeze.pruning.targets import Target, find_targets
 from tfsqueeze.pruning.ticket import Ticket, put_on
@@ -150,8 +150,8 @@ class TicketSearch:
         targets, _ = self.choice.targets(student)
         share = len(state.history) / self.rounds
         rule = self.choice.rule(share)
-        gradients = loss_gradients(student, targets, self.choice.data) if rule.needs_gradients else None
-        masks = rule.masks(targets, at_share(self.sparsity, share), gradients)
+        seen = evidence.from_data(rule.evidence, student, targets, self.choice.data)
+        masks = rule.masks(targets, at_share(self.sparsity, share), seen)
         masks = [new & old for new, old in zip(masks, state.masks, strict=True)]
         if emptied := [path for path, mask in self._by_path(masks).items() if not mask.any()]:
             warnings.warn(
@@ -164,11 +164,7 @@ class TicketSearch:
     def _check_masks(self, targets) -> None:
         """Raises before the first training what the last one's masks would raise after it."""
         rule = self.choice.rule()
-        if rule.needs_gradients and self.choice.data is None:
-            raise ValueError(
-                f"criterion={self.choice.criterion!r} needs `data`: inputs with labels, such as (x, y). "
-                "Received: data=None."
-            )
+        evidence.check_data(rule.evidence, self.choice.data)
         rule.masks(targets, self.sparsity, [np.zeros(target.variable.shape) for target in targets])
 
     def _check_zeros(self, student, masks) -> None:

@@ -11,7 +11,7 @@ import keras
 from tfsqueeze.core.checks import check_fraction, check_model
 from tfsqueeze.core.resuming import setting_text, weights_digest
 from tfsqueeze.core.rewrite import rewrite
-from tfsqueeze.pruning.gradients import loss_gradients
+from tfsqueeze.pruning import evidence
 from tfsqueeze.pruning.masks import MaskRule
 from tfsqueeze.pruning.targets import Target, find_targets
 from tfsqueeze.search.scoring import Scorer
@@ -107,7 +107,7 @@ class _Probe:
             self.layers.setdefault(target.path.rsplit("/", 1)[0], []).append(target)
         self._model, self._rule, self._scorer = model, rule, scorer
         self._weights = [variable.numpy() for variable in model.weights]
-        self._gradients = self._all_gradients(targets)
+        self._evidence = self._all_evidence(targets)
 
     def check(self, sparsity: float) -> None:
         """Raises now what masks would raise after hours: NaN, or a sparsity beyond the pattern's reach."""
@@ -132,19 +132,20 @@ class _Probe:
 
     def _masks(self, layer, sparsity):
         targets = self.layers[layer]
-        gradients = [self._gradients.get(target.path) for target in targets]
-        return self._rule.masks(targets, sparsity, gradients)
+        seen = [self._evidence.get(target.path) for target in targets]
+        return self._rule.masks(targets, sparsity, seen)
 
-    def _all_gradients(self, targets) -> dict:
-        if not self._rule.needs_gradients:
+    def _all_evidence(self, targets) -> dict:
+        kind, examples = self._rule.evidence, self._scorer.examples
+        if kind is None:
             return {}
-        if self._scorer.examples is None:
+        if kind in evidence.FROM_LOSS and examples is None:
             raise ValueError(
                 f"criterion={self._rule.criterion!r} needs labelled examples: pass data, such as (x, y), as "
                 "`evaluate`, or choose a criterion that looks at the weights alone. Received: a function."
             )
-        gradients = loss_gradients(self._model, targets, self._scorer.examples)
-        return {target.path: gradient for target, gradient in zip(targets, gradients, strict=True)}
+        seen = evidence.from_data(kind, self._model, targets, examples)
+        return {target.path: values for target, values in zip(targets, seen, strict=True)}
 
 
 def _measure(probe: _Probe, keys: list[tuple[str, float]], file: ScoreFile, progress: bool) -> None:
