@@ -1,4 +1,4 @@
-"""Criteria that learn from the training step itself: what the optimizer has seen, where weights have moved."""
+"""Criteria that learn from the training: what the optimizer has seen, where weights have moved."""
 
 import keras
 import numpy as np
