@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+EPOCHS = 4
 BATCH_SIZE = 128
 BASELINE_EPOCHS = 6
 
@@ -67,6 +68,14 @@ def published():
     """The published network, trained by others on lossless images."""
     path = data_folder() / "mlperf_tiny" / "models" / "pretrainedResnet.h5"
     return keras.models.load_model(path, compile=False)
+
+
+def twin(library, baseline):
+    """The network in another Keras, with the weights of a trained one."""
+    path = data_folder() / "mlperf_tiny" / "models" / "pretrainedResnet.h5"
+    model = library.models.load_model(path, compile=False)
+    model.set_weights(baseline.get_weights())
+    return model
 
 
 def compiled(model, total_steps: int, rate: float = 1e-3, library=keras):
