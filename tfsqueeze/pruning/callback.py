@@ -146,7 +146,8 @@ class PruningCallback(keras.callbacks.Callback):
             return
         seen = self._evidence(self._rule.evidence)
         masks = self._rule.masks(self._targets, sparsity, seen, self._progress(step))
-        if self.regrowth is not None:
+        # Before the first step nothing has been learnt of what was pruned.
+        if self.regrowth is not None and step > 0:
             masks = [
                 self.regrowth.swap(mask, target.variable.numpy(), gradient, step)
                 for mask, target, gradient in zip(

@@ -28,7 +28,7 @@ class Regrowth:
     Example:
         >>> steady = tfs.schedules.Constant(0.9, frequency=100)
         >>> growing = tfs.Regrowth("gradient", end_step=3000)
-        >>> model.fit(x, y, callbacks=[tfs.PruningCallback(steady, regrowth=growing, data=(x, y))])
+        >>> model.fit(x, y, callbacks=[tfs.PruningCallback(steady, regrowth=growing)])
     """
 
     by: str = "gradient"
