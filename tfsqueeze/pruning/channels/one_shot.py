@@ -1,5 +1,7 @@
 """Removing channels in one go."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -83,7 +85,7 @@ def prune_channels(
     graph = find_groups(model, select)
     criterion = criterion or ("l1" if data is None else "reconstruction")
     scores = unit_scores(graph, criterion, data, seed=seed)
-    costs = None if target.name == "ratio" else unit_costs(graph, target.measure(graph))
+    costs = _costs(graph, target)
     comparable = criterion == "reconstruction"
     order = removal_order(graph, scores, scope, min_channels=min_channels, costs=costs, comparable=comparable)
     keep = choose_kept(graph, order, target, round_to=round_to)
@@ -95,6 +97,13 @@ def prune_channels(
             rows[path] = rows.get(path, {}) | {"error": f"{before:.3g} -> {after:.3g}"}
         skipped |= {path: f"not repaired: {reason}" for path, reason in result.skipped.items()}
     return record(pruned, "prune_channels", rows, skipped)
+
+
+def _costs(graph, target) -> dict[str, float]:
+    if target.name != "ratio":
+        return unit_costs(graph, target.measure(graph))
+    # A ratio counts channels, yet speed is what they are removed for: of like ones the dear go first.
+    return {name: math.sqrt(cost) for name, cost in unit_costs(graph, graph.macs).items()}
 
 
 def channel_counts(graph: ChannelGraph, keep: dict[str, np.ndarray]) -> dict[str, dict]:
