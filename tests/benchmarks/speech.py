@@ -23,8 +23,8 @@ RATE, SAMPLES = 8000, 8000
 def load(cache: Path):
     """Log-mel spectrograms (n, 61, 40, 1) with labels, of training and of test clips."""
     source = np.load(data_folder() / "fsdd" / "fsdd_8k.npz")
-    ends = source["off"]
-    clips = [source["audio"][start:end] for start, end in itertools.pairwise(ends)]
+    audio = source["audio"]
+    clips = [audio[start:end] for start, end in itertools.pairwise(source["off"])]
     features = np.concatenate([_log_mel(clips[i : i + 500]) for i in range(0, len(clips), 500)])
     labels, test = source["y"].astype("int64").ravel(), source["take"].ravel() < 5
     mean, spread = features[~test].mean(), features[~test].std()

@@ -119,13 +119,19 @@ def test_averaged_weights_are_pruned_with_the_weights():
     assert_sparse(model, 0.75)
 
 
-def test_the_student_inside_a_distiller_is_pruned():
+def keras_distiller(student, teacher):
+    return keras.distillation.Distiller(teacher, student, keras.distillation.LogitsDistillation())
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor"])
+@pytest.mark.parametrize("distiller_of", [tfs.Distiller, keras_distiller])
+def test_the_student_inside_a_distiller_is_pruned(distiller_of, criterion):
     student, teacher = residual(), residual()
-    distiller = keras.distillation.Distiller(teacher, student, keras.distillation.LogitsDistillation())
+    distiller = distiller_of(student, teacher)
     distiller.compile("adam", "mse")
     x = np.random.default_rng(0).normal(size=(16, 8, 8, 4)).astype("float32")
-    distiller.fit(
-        x, teacher.predict(x, verbose=0), 4, epochs=2, verbose=0, callbacks=[tfs.PruningCallback(GRADUAL)]
-    )
+    y = teacher.predict(x, verbose=0)
+    pruning = tfs.PruningCallback(GRADUAL, criterion=criterion, data=(x, y))
+    distiller.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[pruning])
     assert_sparse(student, 0.75)
     assert zeros(teacher) == 0

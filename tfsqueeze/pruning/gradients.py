@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfsqueeze.core.data import input_specs, pack_inputs, stream
+from tfsqueeze.core.trained import trained_model
 from tfsqueeze.pruning.targets import Target
 
 
@@ -31,7 +32,7 @@ def loss_gradients(
         )
     sums = [np.zeros(target.variable.shape) for target in targets]
     seen = 0
-    for batch in stream(data, input_specs(model)):
+    for batch in stream(data, input_specs(trained_model(model))):
         if batch.targets is None:
             raise ValueError("This criterion needs labels: pass `data` as (x, y). Received inputs alone.")
         for total, gradient in zip(sums, _gradients(model, targets, batch), strict=True):
@@ -44,7 +45,7 @@ def loss_gradients(
 
 
 def _gradients(model, targets, batch) -> list[np.ndarray]:
-    inputs = pack_inputs(model, batch.inputs)
+    inputs = pack_inputs(trained_model(model), batch.inputs)
     with tf.GradientTape() as tape:
         outputs = model(inputs, training=False)
         loss = model.compute_loss(
