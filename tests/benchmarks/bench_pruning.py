@@ -12,7 +12,7 @@ cache folder and not repeated, so that the hours can be had in pieces.
 """
 
 import argparse
-import json
+import functools
 import statistics
 import time
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 
 import tfsqueeze as tfs
 from tests.benchmarks import cifar10, speech
+from tests.benchmarks.runs import Runs, mean_and_each
 from tfsqueeze.models.legacy import import_tfmot
 
 TASKS = {"cifar10": cifar10, "speech": speech}
@@ -132,40 +133,32 @@ class EpochClock(keras.callbacks.Callback):
 
 
 def accuracy(task, cache: Path, seeds, settings, sides) -> None:
-    """Runs all settings and seeds that were not run before, and prints the table after each."""
-    train, test = task.load(cache)
-    stored = cache / f"pruning-{task.__name__.split('.')[-1]}.json"
+    """Runs all settings and seeds that were not run before, and prints the table after each seed."""
+    data = task.load(cache)
+    runs = Runs(cache / f"pruning-{task.__name__.split('.')[-1]}.json")
     for seed in seeds:
-        baseline = task.baseline(cache, train, seed)
         for side in sides:
             for setting in settings if side != "float" else ["-"]:
-                key = f"{setting}|{side}|{seed}"
-                if key in read(stored):
-                    continue
-                path = cache / f"{side}-{seed}.tflite"
-                SIDES[side](task, baseline, train, seed, path, **SETTINGS.get(setting, {}))
-                measured = (task.file_accuracy(path, *test), *task.bytes_of(path))
-                print(key, measured, flush=True)
-                stored.write_text(json.dumps(read(stored) | {key: measured}))
-        show(read(stored))
+                run = functools.partial(run_once, task, cache, data, seed, side, setting)
+                runs.measure((setting, side), seed, run)
+        show(runs)
 
 
-def read(stored: Path) -> dict:
-    """The finished runs: accuracy, bytes and gzipped bytes by setting, side and seed."""
-    return json.loads(stored.read_text()) if stored.exists() else {}
+def run_once(task, cache: Path, data, seed: int, side: str, setting: str) -> tuple:
+    """Trains once; returns the accuracy of the file, its bytes, and those gzipped."""
+    train, test = data
+    path = cache / f"{side}-{seed}.tflite"
+    baseline = task.baseline(cache, train, seed)
+    SIDES[side](task, baseline, train, seed, path, **SETTINGS.get(setting, {}))
+    return (task.file_accuracy(path, *test), *task.bytes_of(path))
 
 
-def show(runs: dict) -> None:
+def show(runs: Runs) -> None:
     """Prints the table so far."""
-    rows: dict[tuple, list] = {}
-    for key, measured in sorted(runs.items()):
-        rows.setdefault(tuple(key.split("|")[:2]), []).append(measured)
     print("| sparsity | | accuracy (each seed) | bytes | gzipped |\n|---|---|---|---|---|")
-    for (setting, side), measured in rows.items():
-        accuracies, raw, packed = zip(*measured, strict=True)
-        each = ", ".join(f"{value:.3f}" for value in accuracies)
+    for (setting, side), (accuracies, raw, packed) in runs.rows().items():
         sizes = f"{int(np.mean(raw)):,} | {int(np.mean(packed)):,}"
-        print(f"| {setting} | {side} | {np.mean(accuracies):.3f} ({each}) | {sizes} |", flush=True)
+        print(f"| {setting} | {side} | {mean_and_each(accuracies)} | {sizes} |", flush=True)
 
 
 def main() -> None:

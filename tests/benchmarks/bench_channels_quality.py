@@ -1,0 +1,100 @@
+"""What removing channels costs in accuracy: ResNet8 on CIFAR-10, against uniform cuts and a new start.
+
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_channels_quality resnet8 --seeds 0 1 2
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_channels_quality vww
+
+resnet8: the fine-tuned baseline is cut to half and to 30 % of its MACs, scored at once on the 10,000 test
+images (with and without repair on 2,000 unlabelled training images), and again after 6 epochs (Adam, cosine
+from 1e-3, batches of 128, flipped and cropped). "uniform" removes the same fraction of each group by l1,
+without repair; "new start" trains the architecture that tfsqueeze found from new weights, for as long.
+vww: the published MobileNet, half of its MACs in one shot, repaired on one half of the evaluation images and
+scored on the other. Finished runs are kept in the cache folder and not repeated.
+"""
+
+import argparse
+import functools
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import tfsqueeze as tfs
+from tests.benchmarks import cifar10
+from tests.benchmarks.runs import Runs, mean_and_each
+from tfsqueeze.core.new_weights import with_new_weights
+
+EPOCHS = 6
+EXAMPLES = 2000
+SIDES = ("tfsqueeze", "tfsqueeze without data", "uniform", "new start")
+
+
+def small(side: str, model, macs: float, images, seed: int):
+    """The model cut to a fraction of its MACs, in one shot."""
+    if side == "uniform":
+        return tfs.prune_channels(model, macs=macs, criterion="l1", scope="layer")
+    if side == "tfsqueeze without data":
+        return tfs.prune_channels(model, macs=macs)
+    found = tfs.prune_channels(model, macs=macs, data=images, seed=seed)
+    return with_new_weights(found, seed) if side == "new start" else found
+
+
+def resnet8(cache: Path, data, seed: int, side: str, macs: float) -> tuple[float, float]:
+    """Accuracy in one shot and after training."""
+    train, (x, y) = data
+    images = train[0][:EXAMPLES].astype("float32")
+    model = small(side, cifar10.baseline(cache, train, seed), macs, images, seed)
+    keras.utils.set_random_seed(seed)
+    cifar10.compiled(model, cifar10.steps(train[0], EPOCHS))
+    x = x.astype("float32")
+    at_once = model.evaluate(x, y, verbose=0, batch_size=500)[1]
+    model.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0)
+    return at_once, model.evaluate(x, y, verbose=0, batch_size=500)[1]
+
+
+def run_resnet8(arguments) -> None:
+    """Runs what was not run before, and prints the table after each seed."""
+    data = cifar10.load(arguments.cache)
+    runs = Runs(arguments.cache / "channels-resnet8.json")
+    for seed in arguments.seeds:
+        for macs in arguments.macs:
+            for side in arguments.sides:
+                run = functools.partial(resnet8, arguments.cache, data, seed, side, macs)
+                runs.measure((f"{macs:.0%}", side), seed, run)
+        print("| MACs kept | | at once | after 6 epochs |\n|---|---|---|---|")
+        for (macs, side), (at_once, trained) in runs.rows().items():
+            cells = mean_and_each(at_once), mean_and_each(trained)
+            print(f"| {macs} | {side} | {' | '.join(cells)} |", flush=True)
+
+
+def run_vww(arguments) -> None:
+    """Prints the accuracy on the half that was not used for the repair."""
+    folder = cifar10.data_folder() / "mlperf_tiny"
+    stored = np.load(folder / "eval" / "vww01.npz")
+    order = np.random.default_rng(arguments.seeds[0]).permutation(len(stored["x"]))
+    x, y = stored["x"][order] / np.float32(255), stored["y"].ravel()[order]
+    used, held_out = x[:500], (x[500:], y[500:])
+    model = tfs.load_model(folder / "models" / "vww_96.h5")
+    cuts = {"unpruned": model}
+    for side in SIDES[:3]:
+        cuts[side] = small(side, model, 0.5, used, arguments.seeds[0])
+    for name, cut in cuts.items():
+        guesses = cut.predict(held_out[0], verbose=0).argmax(1)
+        print(f"{name}: {(guesses == held_out[1]).mean():.3f}", flush=True)
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["resnet8", "vww"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--macs", type=float, nargs="+", default=[0.5, 0.3])
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
+    parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and results")
+    arguments = parser.parse_args()
+    {"resnet8": run_resnet8, "vww": run_vww}[arguments.what](arguments)
+
+
+if __name__ == "__main__":
+    main()
