@@ -1,11 +1,15 @@
 """Going on with long work from a file: the file must belong to the same model and settings."""
 
 import hashlib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+
+from tfsqueeze.core.files import atomic_write
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -40,3 +44,35 @@ def check_same_work(path, stored: Mapping[str, str], present: Mapping[str, str])
             f"The storage {str(path)!r} holds the work on another model or with other settings ({details}). "
             "Give another `storage`, or delete it to begin anew."
         )
+
+
+def read_work(path: Path, settings: Mapping[str, str], names: tuple[str, ...], what: str) -> dict | None:
+    """What `write_work` keeps in a file, or None if there is no file.
+
+    Args:
+        path: the file.
+        settings: what the work depends on.
+        names: entries that must be there.
+        what: what the file should hold, for the message.
+
+    Raises:
+        ValueError: if the file is damaged, holds something else, or work with other settings.
+    """
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        begun, content = stored["settings"], {name: stored[name] for name in names}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{str(path)!r} is no storage of {what}, or it is damaged ({type(error).__name__}: {error}). "
+            "Give another `storage`, or delete it to begin anew."
+        ) from error
+    check_same_work(path, begun, settings)
+    return content
+
+
+def write_work(path: Path, settings: Mapping[str, str], **content) -> None:
+    """Keeps what JSON can hold, with the settings it depends on; the file holds it when this returns."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps({"settings": settings, **content}, indent=1) + "\n", encoding="utf-8")

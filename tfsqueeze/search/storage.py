@@ -1,9 +1,7 @@
 """Scores kept in a JSON file as they are measured, so that nothing is measured twice."""
 
-import json
-
-from tfsqueeze.core.files import atomic_write, check_writable
-from tfsqueeze.core.resuming import check_same_work
+from tfsqueeze.core.files import check_writable
+from tfsqueeze.core.resuming import read_work, write_work
 
 
 class ScoreFile:
@@ -25,7 +23,7 @@ class ScoreFile:
         self.settings = settings
         self.metric = ""
         self._scores: dict[tuple[str, float], float] = {}
-        if self.path is not None and self.path.exists():
+        if self.path is not None:
             self._read()
 
     def __contains__(self, key: tuple[str, float]) -> bool:
@@ -39,9 +37,7 @@ class ScoreFile:
         self._scores[key] = score
         self.metric = metric
         if self.path is not None:
-            content = {"settings": self.settings, "metric": self.metric, "scores": self._rows()}
-            with atomic_write(self.path) as temporary:
-                temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            write_work(self.path, self.settings, metric=self.metric, scores=self._rows())
 
     def _rows(self) -> list[dict]:
         return [
@@ -50,13 +46,7 @@ class ScoreFile:
         ]
 
     def _read(self) -> None:
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            settings, self.metric = content["settings"], content["metric"]
-            self._scores = {(row["layer"], row["sparsity"]): row["score"] for row in content["scores"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{str(self.path)!r} is no storage of scores, or it is damaged ({type(error).__name__}: "
-                f"{error}). Give another `storage`, or delete it to begin anew."
-            ) from error
-        check_same_work(self.path, settings, self.settings)
+        stored = read_work(self.path, self.settings, ("metric", "scores"), "scores")
+        if stored is not None:
+            self.metric = stored["metric"]
+            self._scores = {(row["layer"], row["sparsity"]): row["score"] for row in stored["scores"]}

@@ -1,12 +1,11 @@
 """The state of gradual pruning, kept in a folder between its rounds."""
 
-import json
 from pathlib import Path
 
 import keras
 
 from tfsqueeze.core.files import atomic_write, check_writable
-from tfsqueeze.core.resuming import check_same_work
+from tfsqueeze.core.resuming import read_work, write_work
 
 STATE = "rounds.json"
 
@@ -31,18 +30,13 @@ class RoundFolder:
         Raises:
             ValueError: if the folder holds other work, or is damaged.
         """
-        if self.path is None or not (self.path / STATE).exists():
+        stored = None
+        if self.path is not None:
+            names = ("round", "history")
+            stored = read_work(self.path / STATE, self.settings, names, "pruning in rounds")
+        if stored is None:
             return 0, None, []
-        try:
-            stored = json.loads((self.path / STATE).read_text(encoding="utf-8"))
-            number, history, settings = stored["round"], stored["history"], stored["settings"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{str(self.path / STATE)!r} is damaged or was not written by prune_channels_gradually() "
-                f"({error}). Give another `storage`, or delete it to begin anew."
-            ) from error
-        check_same_work(self.path, settings, self.settings)
-        return number, keras.models.load_model(self._model(number)), history
+        return stored["round"], keras.models.load_model(self._model(stored["round"])), stored["history"]
 
     def write(self, number: int, model: keras.Model, history: list[dict]) -> None:
         """Keeps a finished round; the folder holds it when this returns."""
@@ -50,9 +44,7 @@ class RoundFolder:
             return
         with atomic_write(self._model(number)) as temporary:
             model.save(temporary)
-        state = {"round": number, "history": history, "settings": self.settings}
-        with atomic_write(self.path / STATE) as temporary:
-            temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+        write_work(self.path / STATE, self.settings, round=number, history=history)
         self._model(number - 1).unlink(missing_ok=True)
 
     def _model(self, number) -> Path:
