@@ -40,6 +40,21 @@ class LeastSquares:
         self.targets += left @ right
         self.squares += np.square(right, dtype="float64").sum(1)
 
+    def through(self, matrices: np.ndarray) -> "LeastSquares":
+        """The problem of what follows when the rows first go through a matrix.
+
+        Args:
+            matrices: shape (groups, inputs, inner).
+        """
+        groups, _, inner = matrices.shape
+        full = np.pad(matrices.astype("float64"), ((0, 0), (0, 1), (0, 1)))
+        full[:, -1, -1] = 1
+        problem = LeastSquares(groups, inner, self.targets.shape[-1])
+        problem.products = full.transpose(0, 2, 1) @ self.products @ full
+        problem.targets = full.transpose(0, 2, 1) @ self.targets
+        problem.squares = self.squares
+        return problem
+
     def error(self, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
         """Mean squared error per group and output, shape (groups, outputs)."""
         full = _joined(weights, bias)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfsqueeze.core.followers import next_normalization, only_follower
 from tfsqueeze.core.linear_view import drawn
 from tfsqueeze.pruning.channels.twins import Twins
 
@@ -33,27 +34,11 @@ def term_of(layer: keras.Layer) -> Term | None:
     """
     normalization = next_normalization(layer)
     source = normalization or layer
-    follower = _only_follower(source)
+    follower = only_follower(source)
     if not isinstance(follower, (layers.Add, keras.src.ops.numpy.Add)) or len(follower._inbound_nodes) != 1:
         return None
     operands = [tensor._keras_history.operation for tensor in follower._inbound_nodes[0].input_tensors]
     return Term(follower, operands.index(source), normalization) if operands.count(source) == 1 else None
-
-
-def next_normalization(layer: keras.Layer) -> layers.BatchNormalization | None:
-    """The BatchNormalization that the output of `layer` goes to, and nowhere else; None without one."""
-    follower = _only_follower(layer)
-    is_own = isinstance(follower, layers.BatchNormalization) and len(follower._inbound_nodes) == 1
-    return follower if is_own else None
-
-
-def _only_follower(layer):
-    """What alone the output of a layer's only call goes to."""
-    if getattr(layer, "activation", None) not in (None, keras.activations.linear):
-        return None
-    if len(layer._inbound_nodes) != 1 or len(layer._outbound_nodes) != 1:
-        return None
-    return layer._outbound_nodes[0].operation
 
 
 def lost_by_others(old, new, twins: Twins, seed, count: int) -> np.ndarray:

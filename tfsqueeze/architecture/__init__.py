@@ -1,0 +1,1 @@
+"""Cheaper architectures: separable and low-rank layers, smaller inputs and outputs, lighter backbones."""

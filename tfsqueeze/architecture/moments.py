@@ -1,0 +1,113 @@
+"""Statistics of what layers receive: what their weights are weighed by."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import layers
+
+from tfsqueeze.core.data import Examples
+from tfsqueeze.core.followers import next_normalization
+from tfsqueeze.core.inner_inputs import InnerInputs
+from tfsqueeze.core.least_squares import LeastSquares
+from tfsqueeze.core.linear_view import drawn, linear_view
+
+ROWS = 20_000
+MOST_INPUTS = 8192
+MOST_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of the rows of a matrix, the input channels of a convolution, or the entries of an embedding.
+
+    Attributes:
+        second: what weighs errors: the covariance where a bias or a normalisation makes good for the mean,
+            else the second moment; (groups, inputs, inputs). Of an embedding, how often each was looked up.
+        mean: (groups, inputs); None of an embedding.
+    """
+
+    second: np.ndarray
+    mean: np.ndarray | None
+
+
+def input_moments(
+    model: keras.Model, wanted: list[keras.Layer], examples: Examples, *, batch_size: int, seed: int
+) -> dict[int, Moments]:
+    """Moments of what layers receive, by the layer's id; layers that are too large have none.
+
+    Args:
+        model: a built model.
+        wanted: layers in it.
+        examples: what the model runs on.
+        batch_size: examples per run.
+        seed: of the positions drawn.
+    """
+    found = {}
+    for portion in _portions(wanted):
+        sums = {id(layer): _empty(layer) for layer in portion}
+        reader = InnerInputs(model, portion, examples[:1])
+        batches = list(examples.batches(batch_size)) if reader.order else []
+        for number, batch in enumerate(batches):
+            for layer, calls in zip(reader.order, reader.read_all(reader.order, batch), strict=True):
+                for call, received in enumerate(calls):
+                    values = keras.ops.convert_to_numpy(received.first)
+                    rng = np.random.default_rng((seed, number, call))
+                    _add(sums[id(layer)], layer, values, rng, math.ceil(ROWS / len(batches) / len(calls)))
+        found |= {id(layer): _moments(layer, sums[id(layer)]) for layer in reader.order}
+    return found
+
+
+def _width(layer) -> tuple[int, int]:
+    """Groups and inputs of the matrix that is summed."""
+    if isinstance(layer, layers.Embedding):
+        return 1, 0
+    if hasattr(layer, "kernel_size"):
+        return 1, layer.kernel.shape[-1 if "Transpose" in type(layer).__name__ else -2]
+    return linear_view(layer).weights.shape[:2]
+
+
+def _portions(wanted) -> Iterator[list[keras.Layer]]:
+    """Layers whose sums fit into memory together."""
+    portion, size = [], 0
+    for layer in wanted:
+        groups, inputs = _width(layer)
+        needed = 8 * groups * (inputs + 1) ** 2
+        if inputs > MOST_INPUTS:
+            continue
+        if portion and size + needed > MOST_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion, size = [*portion, layer], size + needed
+    if portion:
+        yield portion
+
+
+def _empty(layer) -> LeastSquares | np.ndarray:
+    if isinstance(layer, layers.Embedding):
+        return np.zeros(layer.input_dim)
+    return LeastSquares(*_width(layer), 0)
+
+
+def _add(sums, layer, values, rng, count) -> None:
+    if isinstance(layer, layers.Embedding):
+        sums += np.bincount(values.astype("int64").ravel(), minlength=layer.input_dim)[: layer.input_dim]
+        return
+    values = values.astype("float32", copy=False)
+    if hasattr(layer, "kernel_size"):
+        last = np.moveaxis(values, 1, -1) if layer.data_format == "channels_first" else values
+        rows = drawn(last.reshape(-1, 1, last.shape[-1]), rng, count)
+    else:
+        rows = linear_view(layer).rows(values, rng, count)
+    sums.add(rows, np.zeros((*rows.shape[:2], 0), "float32"))
+
+
+def _moments(layer, sums) -> Moments:
+    if isinstance(layer, layers.Embedding):
+        return Moments(sums, None)
+    second, mean = sums.products[:, :-1, :-1] / sums.count, sums.products[:, :-1, -1] / sums.count
+    if layer.bias is not None or next_normalization(layer) is not None:
+        second = second - mean[:, :, None] * mean[:, None, :]
+    return Moments(second, mean)

@@ -1,0 +1,196 @@
+"""Fitting new chains to what the layers they stand for gave, without training."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from tfsqueeze.core.batch_statistics import set_batch_statistics
+from tfsqueeze.core.checks import check_positive
+from tfsqueeze.core.data import Examples, collect, input_specs
+from tfsqueeze.core.followers import next_normalization
+from tfsqueeze.core.inner_inputs import InnerInputs
+from tfsqueeze.core.layer_info import kernels as kernels_of
+from tfsqueeze.core.least_squares import LeastSquares, best_fit
+from tfsqueeze.core.linear_view import LinearView, linear_view, reproduces
+from tfsqueeze.core.select import walk
+
+ROWS_PER_INPUT = 10
+LEAST_ROWS = 20_000
+MOST_INPUTS = 4096
+EXACT = 1e-10
+# One of so many batches is held out.
+PARTS = 4
+
+
+@dataclass
+class Replacement:
+    """A layer and the chain that stands in its place.
+
+    Attributes:
+        path: of the layer.
+        layer: the original.
+        form: how it was taken apart; `fit`, if it has one, improves all kernels together.
+        kernels: of the chain, as computed from the weights.
+        error: squared error of the chain's weights relative to the layer's.
+        chain: the new layers, once they are built.
+    """
+
+    path: str
+    layer: keras.Layer
+    form: Any
+    kernels: list[np.ndarray]
+    error: float
+    chain: list[keras.Layer]
+
+    def assign(self, kernels: list[np.ndarray], bias: np.ndarray | None) -> None:
+        """Sets the kernels of the chain, and its bias unless None."""
+        for variable, kernel in zip(self._variables, kernels, strict=True):
+            variable.assign(kernel.reshape(variable.shape))
+        if bias is not None:
+            self.chain[-1].bias.assign(bias.reshape(self.layer.bias.shape))
+
+    @property
+    def _variables(self) -> list[keras.Variable]:
+        return [variable for layer in self.chain for _, variable in kernels_of(layer)]
+
+
+def check_examples(model: keras.Model, data, limit: int) -> Examples | None:
+    """The examples to fit to; None without data.
+
+    Raises:
+        ValueError: if they do not fit the model, or are too few.
+    """
+    check_positive("limit", limit)
+    if data is None:
+        return None
+    examples = collect(data, input_specs(model), limit=limit)
+    if len(examples) < PARTS:
+        raise ValueError(
+            f"`data` must hold at least {PARTS} examples, better hundreds, so that some can be held out. "
+            f"Received: {len(examples)}."
+        )
+    return examples
+
+
+def refit(
+    model: keras.Model,
+    changed: keras.Model,
+    replacements: list[Replacement],
+    examples: Examples,
+    *,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Fits the chains of a changed model, in place, to give what the layers of the original gave.
+
+    Chain by chain in the order they run, by least squares: from what the chain receives in the changed
+    model, all chains before it being fitted, to what its layer gave in the original. A quarter of the
+    examples is held out to choose how far weights may move; a chain that gains nothing on them stays as it
+    is. Batch normalisation that runs after a changed layer is measured anew in the same pass. Layers before
+    the first that is not exact stay as they are to the bit.
+
+    Args:
+        model: the original.
+        changed: what stands in its place.
+        replacements: the layers with their chains in `changed`.
+        examples: at least four.
+        batch_size: examples per run.
+        seed: of the positions drawn in images and sequences.
+
+    Returns:
+        By path, the chain's squared error on held-out examples relative to the variance of what the layer
+        gave, before and after the fit.
+    """
+    batches = list(examples.batches(min(batch_size, math.ceil(len(examples) / PARTS))))
+    return _Refitter(model, changed, replacements, batches, seed).run()
+
+
+class _Refitter:
+    def __init__(self, model, changed, replacements, batches, seed):
+        self._batches, self._seed = batches, seed
+        self._count = sum(map(len, batches))
+        self._of = {id(replacement.chain[0]): replacement for replacement in replacements}
+        normalizations = [n.layer for n in walk(changed) if isinstance(n.layer, layers.BatchNormalization)]
+        firsts = [replacement.chain[0] for replacement in replacements]
+        self._new = InnerInputs(changed, [*firsts, *normalizations], batches[0])
+        self._old = InnerInputs(model, [replacement.layer for replacement in replacements], batches[0])
+        self._errors: dict[str, tuple[float, float]] = {}
+
+    def run(self) -> dict[str, tuple[float, float]]:
+        is_exact = True
+        for layer in self._new.order:
+            replacement = self._of.get(id(layer))
+            is_exact &= replacement is None or replacement.error < EXACT
+            if is_exact:
+                continue
+            if replacement is None:
+                set_batch_statistics(layer, self._new, self._batches)
+            elif (view := linear_view(replacement.layer)) is not None and self._is_linear(view):
+                self._fit(replacement, view)
+        return self._errors
+
+    def _is_linear(self, view: LinearView) -> bool:
+        received = self._old.read(view.layer, self._batches[0][:2])[0].first
+        return reproduces(view, received, view.layer(received))
+
+    def _fit(self, replacement: Replacement, view: LinearView) -> None:
+        form, kernels = replacement.form, replacement.kernels
+        bias = _bias(replacement, view)
+        before = form.before(kernels).astype("float32")
+        # All kernels can be fitted from the windows, the last one alone from what reaches it.
+        whole = hasattr(form, "fit") and before.shape[1] <= MOST_INPUTS
+        inner = before.shape[1] if whole else before.shape[2]
+        problems = [LeastSquares(before.shape[0], inner, view.output_shape[1]) for _ in range(2)]
+        wanted = max(LEAST_ROWS, ROWS_PER_INPUT * inner)
+        for number, batch in enumerate(self._batches):
+            count = math.ceil(wanted * len(batch) / self._count)
+            for rows, targets in self._samples(replacement, view, number, batch, count):
+                if not whole:
+                    rows = np.einsum("rgi,gim->rgm", rows, before, optimize=True)
+                problems[number % PARTS == PARTS - 1].add(rows, targets)
+        last = kernels[-1].reshape(before.shape[0], before.shape[2], -1)
+        held_out = problems[1].through(before) if whole else problems[1]
+        error = held_out.relative_error(last, bias)
+        if whole:
+            found = form.fit(*problems, kernels, bias)
+        elif found := best_fit(*problems, last, bias):
+            found = [*kernels[:-1], found[0]], found[1]
+        after = error
+        if found is not None:
+            kernels, bias = found
+            last = kernels[-1].reshape(last.shape)
+            held_out = problems[1].through(form.before(kernels)) if whole else problems[1]
+            after = held_out.relative_error(last, bias)
+            replacement.assign(kernels, None if view.bias is None else bias)
+        self._errors[replacement.path] = error, after
+
+    def _samples(self, replacement, view, number, batch, count) -> Iterator[tuple]:
+        """About `count` rows that the chain receives, with what the layer gave there, not yet activated."""
+        before = self._old.read(replacement.layer, batch)
+        after = self._new.read(replacement.chain[0], batch)
+        for call, (was, now) in enumerate(zip(before, after, strict=True)):
+            rows = [
+                view.rows(
+                    keras.ops.convert_to_numpy(received.first).astype("float32", copy=False),
+                    np.random.default_rng((self._seed, number, call)),
+                    math.ceil(count / len(before)),
+                )
+                for received in (now, was)
+            ]
+            yield rows[0], view.outputs(rows[1])
+
+
+def _bias(replacement, view) -> np.ndarray | None:
+    """What the fit starts from: the chain's own bias, or one that the normalisation behind it will take."""
+    if view.bias is not None:
+        return (
+            keras.ops.convert_to_numpy(replacement.chain[-1].bias)
+            .astype("float64")
+            .reshape(view.output_shape)
+        )
+    return None if next_normalization(replacement.layer) is None else np.zeros(view.output_shape)
