@@ -98,6 +98,20 @@ def test_mixed_precision():
     assert np.isfinite(model.layers[0].kernel).all()
 
 
+def test_two_devices_push_as_one(mirrored):
+    with mirrored.scope():
+        model = dense_model()
+    single = dense_model()
+    single.set_weights(model.get_weights())
+    fit(single, GroupRegularization(0.4))
+    with mirrored.scope():
+        history = fit(model, GroupRegularization(0.4))
+    assert "thin_channels" in history.history
+    # Each replica normalises its own half of a batch, so the two are near but not equal.
+    np.testing.assert_allclose(model.layers[0].kernel, single.layers[0].kernel, atol=0.1)
+    assert not any(isinstance(variable.regularizer, _Penalty) for variable in model.trainable_variables)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="`strength` must be a number > 0"):
         GroupRegularization(0)
