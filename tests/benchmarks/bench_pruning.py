@@ -13,8 +13,6 @@ cache folder and not repeated, so that the hours can be had in pieces.
 
 import argparse
 import functools
-import threading
-import time
 from pathlib import Path
 
 import keras
@@ -23,6 +21,7 @@ import numpy as np
 import tfsqueeze as tfs
 from tests.benchmarks import cifar10, speech
 from tests.benchmarks.runs import Runs, mean_and_each
+from tests.benchmarks.turns import show_ratios, take_turns
 from tfsqueeze.models.legacy import import_tfmot
 
 TASKS = {"cifar10": cifar10, "speech": speech}
@@ -37,12 +36,17 @@ END = 0.5
 FREQUENCY = 50  # twice as often as tfmot does by default
 
 
-def recommended(schedule, pattern="unstructured") -> tfs.PruningCallback:
-    """What the documentation recommends above 70 %; regrowth has no place in patterns."""
-    is_free = pattern == "unstructured"
-    regrowth = tfs.Regrowth("gradient", fraction=0.3, end_step=schedule.end_step) if is_free else None
+def recommended(total_steps: int, sparsity: float, pattern="unstructured") -> tfs.PruningCallback:
+    """What the documentation recommends; patterns go early and at once, and have no regrowth."""
+    if pattern != "unstructured":
+        schedule = tfs.schedules.Constant(sparsity, begin_step=FREQUENCY)
+        return tfs.PruningCallback(schedule, criterion="fisher", pattern=pattern)
+    end = int(END * total_steps)
     return tfs.PruningCallback(
-        schedule, criterion="fisher", scope="global", pattern=pattern, regrowth=regrowth
+        tfs.schedules.Polynomial(0.0, sparsity, 0, end, frequency=FREQUENCY),
+        criterion="fisher",
+        scope="global",
+        regrowth=tfs.Regrowth("gradient", fraction=0.3, end_step=end),
     )
 
 
@@ -52,8 +56,7 @@ def ours(task, baseline, train, seed, path, sparsity, pattern="unstructured"):
     total = task.steps(train[0], task.EPOCHS)
     model = task.compiled(keras.models.clone_model(baseline), total)
     model.set_weights(baseline.get_weights())
-    schedule = tfs.schedules.Polynomial(0.0, sparsity, 0, int(END * total), frequency=FREQUENCY)
-    pruning = recommended(schedule, pattern)
+    pruning = recommended(total, sparsity, pattern)
     model.fit(task.batches(*train, seed), epochs=task.EPOCHS, verbose=0, callbacks=[pruning])
     tfs.export_tflite(model, path)
 
@@ -95,60 +98,22 @@ def tfmot(task, baseline, train, seed, path, sparsity, pattern="unstructured"):
 SIDES = {"float": plain, "tfsqueeze": ours, "tfmot": tfmot}
 
 
-def step_time(cache: Path, steps: int = 1000, warm_up: int = 20) -> None:
+def step_time(cache: Path, steps: int = 1000) -> None:
     """Prints the time of a training step with PruningCallback over that of plain `fit`.
 
-    Two trainings take turns step by step, so that whatever else the machine does slows both alike. A
-    ratio is that of the sums over as many steps as lie between two updates of the masks.
+    The two trainings take turns step by step; a ratio is that of the sums over as many steps as lie between
+    two updates of the masks.
     """
     train, _ = cifar10.load(cache)
     data = cifar10.batches(*train, 0).take(steps // 10).cache().repeat()
-    schedule = tfs.schedules.Polynomial(0.0, 0.9, 0, steps, frequency=FREQUENCY)
-    sides = [[], [recommended(schedule)]]
-    turns = [Turns() for _ in sides]
-    for turn, following in zip(turns, reversed(turns), strict=True):
-        turn.following = following
-    trainings = [
-        threading.Thread(target=train_in_turns, args=(data, steps, [*callbacks, turn]))
-        for callbacks, turn in zip(sides, turns, strict=True)
-    ]
-    turns[0].mine.release()
-    for training in trainings:
-        training.start()
-    for training in trainings:
-        training.join()
-    seconds = np.array([turn.seconds[warm_up:] for turn in turns])
-    blocks = seconds[..., : (steps - warm_up) // FREQUENCY * FREQUENCY, :]
-    plain, pruned = blocks.reshape(2, -1, FREQUENCY, len(CLOCKS)).sum(axis=2)
-    for name, ratios in zip(("processor", "wall"), (pruned / plain).T, strict=True):
-        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-        print(f"step with PruningCallback / plain, {name} time: {middle:.3f} ({low:.3f}-{high:.3f})")
 
+    def training(*callbacks):
+        model = cifar10.compiled(cifar10.published(), steps)
+        options = {"steps_per_epoch": steps, "verbose": 0}
+        return lambda turn: model.fit(data, callbacks=[*callbacks, turn], **options)
 
-def train_in_turns(data, steps: int, callbacks) -> None:
-    """Trains the published net for one epoch."""
-    model = cifar10.compiled(cifar10.published(), steps)
-    model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=callbacks)
-
-
-CLOCKS = (time.process_time, time.perf_counter)
-
-
-class Turns(keras.callbacks.Callback):
-    """Lets two trainings make one step each in turn; the last callback of each. Keeps seconds per step."""
-
-    def __init__(self):
-        super().__init__()
-        self.mine = threading.Semaphore(0)
-        self.seconds = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.mine.acquire()
-        self._start = [clock() for clock in CLOCKS]
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seconds.append([clock() - start for clock, start in zip(CLOCKS, self._start, strict=True)])
-        self.following.mine.release()
+    plain, pruned = take_turns([training(), training(recommended(2 * steps, 0.9))])
+    show_ratios("step with PruningCallback / plain", pruned, plain, FREQUENCY)
 
 
 def accuracy(task, cache: Path, seeds, settings, sides) -> None:

@@ -8,6 +8,7 @@ from tfsqueeze.distillation.loss import Comparison, DistillationLoss, FeatureLos
 from tfsqueeze.distillation.mutual import MutualLearning
 from tfsqueeze.distillation.regression import LogitRegression, Regression
 from tfsqueeze.distillation.relational import RelationalAngle, RelationalDistance, SimilarityPreserving
+from tfsqueeze.distillation.self_distillation import SelfDistillation
 from tfsqueeze.distillation.soft_labels import SoftLabels
 from tfsqueeze.distillation.soft_targets import SoftTargets
 from tfsqueeze.distillation.teachers import Teachers
@@ -26,6 +27,7 @@ __all__ = [
     "Regression",
     "RelationalAngle",
     "RelationalDistance",
+    "SelfDistillation",
     "SimilarityPreserving",
     "SoftLabels",
     "SoftTargets",

@@ -25,7 +25,7 @@ def activation_of(tensor) -> str:
         return activation_of(graph.outputs[index])
     if hasattr(operation, "output_activations"):
         return operation.output_activations[index]
-    if isinstance(operation, PASSING):
+    if isinstance(operation, PASSING) or getattr(operation, "keeps_meaning", False):
         return activation_of(operation._inbound_nodes[history.node_index].input_tensors[0])
     return _own_activation(operation)
 

@@ -17,7 +17,7 @@ from tfsqueeze.distillation.settings import Setting
 from tfsqueeze.distillation.soft_labels import SoftLabels
 from tfsqueeze.distillation.soft_targets import SoftTargets
 from tfsqueeze.distillation.stored_teacher import StoredTeacher
-from tfsqueeze.distillation.structures import is_regression, part_of, scaling_policy
+from tfsqueeze.distillation.structures import part_of, scaling_policy
 from tfsqueeze.distillation.student_model import StudentModel, check_roles
 from tfsqueeze.distillation.teacher_check import TeacherCheck, TeacherCheckCallback
 from tfsqueeze.distillation.teaching import Batch, Pass, Teaching
@@ -163,7 +163,8 @@ class Distiller(StudentModel):
         """The sum over losses and outputs, each output under its own alpha."""
         total = scaled = 0.0
         common = sum(alphas) / len(alphas)
-        for index, (loss, weight) in enumerate(self._given or self._default_losses()):
+        default = self._teaching.default_losses(self.loss)
+        for index, (loss, weight) in enumerate(self._given or [(loss, 1.0) for loss in default]):
             adapter = self.adapters.get(self._loss_trackers[index].name) if self._given else None
             terms = self._teaching.terms(loss, adapter, own, taught, batch)
             value = sum(term.value for term in terms)
@@ -175,20 +176,10 @@ class Distiller(StudentModel):
                 for term in terms
             )
         self._track(self._teacher_tracker, total, own)
-        if len(alphas) == 1 and self._teaching.pairs[0].is_comparable and not self._is_regression(0):
+        is_of_classes = len(alphas) == 1 and not isinstance(default[0], Regression)
+        if is_of_classes and self._teaching.pairs[0].is_comparable:
             self._teacher_check.update(self._teaching.comparison(0, own, taught, batch))
         return scaled
-
-    def _default_losses(self):
-        names = self._teaching.names
-        return [
-            ((Regression if self._is_regression(i) else SoftTargets)(output=name), 1.0)
-            for i, name in enumerate(names)
-        ]
-
-    def _is_regression(self, index: int) -> bool:
-        names = self._teaching.names
-        return is_regression(part_of(self.loss, names, index))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss on the labels and the student's own losses; the teacher has no part in it."""

@@ -101,7 +101,8 @@ class MutualLearning(keras.Model):
         terms = [
             term.value
             for (learner, other), lesson in self._lessons.items()
-            for term in lesson.terms(SoftTargets(), None, passes[learner], passes[other].frozen(), batch)
+            for loss in lesson.default_losses(self.loss)
+            for term in lesson.terms(loss, None, passes[learner], passes[other].frozen(), batch)
         ]
         return sum(terms) / (len(self.students) - 1)
 

@@ -12,7 +12,9 @@ from tfsqueeze.distillation.keras_loss import KerasLoss
 from tfsqueeze.distillation.loss import Comparison, DistillationLoss, FeatureLoss, OutputLoss
 from tfsqueeze.distillation.output_pairs import OutputPair, check_names
 from tfsqueeze.distillation.reduction import weighted_mean
-from tfsqueeze.distillation.structures import part_of
+from tfsqueeze.distillation.regression import Regression
+from tfsqueeze.distillation.soft_targets import SoftTargets
+from tfsqueeze.distillation.structures import is_regression, part_of
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,17 @@ class Teaching:
         if isinstance(loss, KerasLoss):
             return [Term(weighted_mean(self._compare_by_keras(loss, student, teacher)))]
         return [Term(_compare_features(loss, adapter, student, teacher, batch))]
+
+    def default_losses(self, compiled) -> list[OutputLoss]:
+        """For each output, the loss that goes with what it is.
+
+        Args:
+            compiled: the loss given to `compile`; one of a regression is not distilled as classes.
+        """
+        return [
+            (Regression if is_regression(part_of(compiled, self.names, index)) else SoftTargets)(output=name)
+            for index, name in enumerate(self.names)
+        ]
 
     def comparison(self, index: int, student: Pass, teacher: Pass, batch: Batch) -> Comparison:
         """One output of both networks."""

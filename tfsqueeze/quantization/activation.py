@@ -33,6 +33,9 @@ class ActivationQuantizer(keras.Layer):
     Inference, arXiv:1712.05877, section 3.
     """
 
+    # Probabilities stay probabilities: what reads the end of a network looks at what comes before.
+    keeps_meaning = True
+
     def __init__(
         self,
         bits: int = 8,
@@ -93,7 +96,11 @@ class ActivationQuantizer(keras.Layer):
         rounded = tf.quantization.fake_quant_with_min_max_vars(
             values, low, high, num_bits=self.bits, narrow_range=self.symmetric
         )
-        return tf.cast(rounded, inputs.dtype)
+        rounded = tf.cast(rounded, inputs.dtype)
+        if hasattr(inputs, "_keras_logits"):
+            # Losses need them: a probability rounded to 0 has no logarithm, and would teach nothing.
+            rounded._keras_logits = inputs._keras_logits
+        return rounded
 
     def begin_measuring(self, share: float) -> None:
         """Measures in inference too, a batch taking `share` of a moving average, until `end_measuring()`."""
