@@ -16,6 +16,7 @@ if keras.backend.backend() != "tensorflow":
     )
 
 from tfsqueeze import callbacks, distillation, schedules
+from tfsqueeze.clustering.callback import ClusteringCallback
 from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.core.explain import explain
 from tfsqueeze.core.select import Select
@@ -34,6 +35,7 @@ from tfsqueeze.version import __version__
 
 _ON_FIRST_USE = {
     "check_sparse_inference": "tfsqueeze.export.sparse_inference",
+    "cluster": "tfsqueeze.clustering.one_shot",
     "compare": "tfsqueeze.reporting.compare",
     "export_tflite": "tfsqueeze.export.tflite",
     "export_variants": "tfsqueeze.export.tflite",
@@ -49,6 +51,7 @@ _ON_FIRST_USE = {
 
 __all__ = [
     "Blocks",
+    "ClusteringCallback",
     "Distiller",
     "GroupRegularization",
     "PruningCallback",
@@ -60,6 +63,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "check_sparse_inference",
+    "cluster",
     "compare",
     "distillation",
     "explain",

@@ -1,0 +1,1 @@
+"""Weights that share values: clustering, product quantization, and the sizes and files they allow."""
