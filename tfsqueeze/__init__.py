@@ -34,12 +34,16 @@ from tfsqueeze.quantization.strip import strip_quantization
 from tfsqueeze.version import __version__
 
 _ON_FIRST_USE = {
-    "check_sparse_inference": "tfsqueeze.export.sparse_inference",
+    "calibrate": "tfsqueeze.quantization.calibrate",
     "cluster": "tfsqueeze.clustering.one_shot",
+    "check_sparse_inference": "tfsqueeze.export.sparse_inference",
     "compare": "tfsqueeze.reporting.compare",
     "export_tflite": "tfsqueeze.export.tflite",
     "export_variants": "tfsqueeze.export.tflite",
+    "factorize": "tfsqueeze.architecture.factorize",
+    "find_overflows": "tfsqueeze.precision.overflow",
     "find_ticket": "tfsqueeze.pruning.lottery",
+    "largest_batch": "tfsqueeze.precision.batch_size",
     "load_model": "tfsqueeze.models.load",
     "prune_channels": "tfsqueeze.pruning.channels.one_shot",
     "prune_channels_gradually": "tfsqueeze.pruning.channels.gradual",
@@ -47,6 +51,9 @@ _ON_FIRST_USE = {
     "report": "tfsqueeze.reporting.report",
     "scale_width": "tfsqueeze.distillation.width",
     "sensitivity": "tfsqueeze.search.sensitivity",
+    "set_mixed_precision": "tfsqueeze.precision.policy",
+    "to_separable": "tfsqueeze.architecture.separable",
+    "with_precision": "tfsqueeze.precision.conversion",
 }
 
 __all__ = [
@@ -61,6 +68,7 @@ __all__ = [
     "Select",
     "UnsupportedModelError",
     "__version__",
+    "calibrate",
     "callbacks",
     "check_sparse_inference",
     "cluster",
@@ -69,7 +77,10 @@ __all__ = [
     "explain",
     "export_tflite",
     "export_variants",
+    "factorize",
+    "find_overflows",
     "find_ticket",
+    "largest_batch",
     "load_model",
     "prune",
     "prune_channels",
@@ -80,7 +91,10 @@ __all__ = [
     "scale_width",
     "schedules",
     "sensitivity",
+    "set_mixed_precision",
     "strip_quantization",
+    "to_separable",
+    "with_precision",
 ]
 
 

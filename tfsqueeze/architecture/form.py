@@ -10,6 +10,40 @@ import numpy as np
 from tfsqueeze.architecture.successors import Names, Positions
 
 
+class Form(Protocol):
+    """A way to write a layer as a chain of cheaper ones.
+
+    The chain is the matrix product `before(kernels) @ last kernel`, on the rows of the layer's
+    `LinearView`: this is what fits and errors are computed with.
+
+    Attributes:
+        name: of the method, for the user.
+        weights: what is factorized, (groups, inputs, outputs).
+        full_ranks: the ranks at which nothing is lost.
+        options: the ranks to choose from, shape (options, ranks).
+    """
+
+    name: str
+    weights: np.ndarray
+    full_ranks: tuple[int, ...]
+    options: np.ndarray
+
+    def lost(self, ranks: np.ndarray) -> np.ndarray:
+        """The fraction of the energy (squared weights, or outputs) that is lost, for rows of ranks."""
+
+    def sizes(self, ranks: np.ndarray) -> list[tuple[np.ndarray, str]]:
+        """Weights of each kernel, for rows of ranks, and which of `Positions` it multiplies at."""
+
+    def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
+        """The kernels of the chain, shaped as those of its layers."""
+
+    def layers(self, ranks: tuple[int, ...], names: Names) -> list[keras.Layer]:
+        """The chain, yet unbuilt."""
+
+    def before(self, kernels: list[np.ndarray]) -> np.ndarray:
+        """All kernels but the last as one matrix, (groups, inputs, inner)."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """One form of a layer at certain ranks.
@@ -19,43 +53,14 @@ class Choice:
         ranks: the inner sizes.
         macs: multiply-accumulates per example.
         params: size of the kernels.
-        lost: the fraction of the energy (squared outputs or weights) that is lost.
+        lost: the fraction of the energy that is lost.
     """
 
-    form: "Form | None"
+    form: Form | None
     ranks: tuple[int, ...]
     macs: int
     params: int
     lost: float
-
-
-class Form(Protocol):
-    """A way to write a layer as a chain of cheaper ones.
-
-    The chain is the matrix product `before(kernels) @ last kernel`, in the rows of the layer's
-    `LinearView`: this is what refits and errors are computed with.
-
-    Attributes:
-        name: of the method, for the user.
-        weights: what is factorized, (groups, inputs, outputs).
-        full_ranks: the ranks at which nothing is lost.
-    """
-
-    name: str
-    weights: np.ndarray
-    full_ranks: tuple[int, ...]
-
-    def choices(self, positions: Positions, measure: str) -> list[Choice]:
-        """The ranks worth having: no others are cheaper by `measure` and lose less."""
-
-    def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
-        """The kernels of the chain, shaped as the layers' are."""
-
-    def layers(self, ranks: tuple[int, ...], names: Names) -> list[keras.Layer]:
-        """The chain, yet unbuilt."""
-
-    def before(self, kernels: list[np.ndarray]) -> np.ndarray:
-        """All kernels but the last as one matrix, (groups, inputs, inner)."""
 
 
 def product(form: Form, kernels: list[np.ndarray]) -> np.ndarray:
@@ -70,30 +75,34 @@ def lost_weight(form: Form, kernels: list[np.ndarray]) -> float:
     return float(error / max(np.square(form.weights).sum(), 1e-30))
 
 
-def worth_having(form: Form, ranks: np.ndarray, costs: dict[str, np.ndarray], lost, measure) -> list[Choice]:
-    """Choices that no other beats, the dearest first.
+def choices(form: Form, positions: Positions, measure: str, ranks: np.ndarray | None = None) -> list[Choice]:
+    """The ranks worth having: no others cost less and lose less; the dearest first.
 
     Args:
-        form: whose choices they are.
-        ranks: shape (choices, ranks).
-        costs: "macs" and "params" of each choice.
-        lost: fraction of the energy that each loses.
+        form: the form.
+        positions: where the layer multiplies.
         measure: the cost that counts, "macs" or "params".
+        ranks: rows of ranks to choose from; None for all options.
     """
-    rows = (
+    ranks = form.options if ranks is None else ranks
+    sizes, lost = form.sizes(ranks), form.lost(ranks)
+    costs = {
+        "macs": sum(size * getattr(positions, place) for size, place in sizes),
+        "params": sum(size for size, _ in sizes),
+    }
+    return [
         Choice(
             form, tuple(map(int, ranks[i])), int(costs["macs"][i]), int(costs["params"][i]), float(lost[i])
         )
         for i in _front(costs[measure], lost)
-    )
-    return list(rows)
+    ]
 
 
-def united(choices: Iterable[Choice], measure: str) -> list[Choice]:
+def united(every: Iterable[Choice], measure: str) -> list[Choice]:
     """Of several forms' choices, those that no other beats, the dearest first."""
-    choices = list(choices)
-    cost = np.array([getattr(choice, measure) for choice in choices])
-    return [choices[i] for i in _front(cost, np.array([choice.lost for choice in choices]))]
+    every = list(every)
+    cost = np.array([getattr(choice, measure) for choice in every])
+    return [every[i] for i in _front(cost, np.array([choice.lost for choice in every]))]
 
 
 def _front(cost, lost) -> np.ndarray:

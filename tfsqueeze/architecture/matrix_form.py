@@ -4,9 +4,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from tfsqueeze.architecture.form import Choice, worth_having
 from tfsqueeze.architecture.low_rank import LowRank, lost_energy
-from tfsqueeze.architecture.successors import Names, Positions, first_settings, last_settings
+from tfsqueeze.architecture.successors import Names, first_settings, last_settings
 from tfsqueeze.core.linear_view import linear_view
 
 
@@ -30,14 +29,15 @@ class MatrixForm:
         moments = [None] * len(self.weights) if moment is None else moment
         self._parts = [LowRank(*pair) for pair in zip(self.weights, moments, strict=True)]
         self.full_ranks = (min(self.weights.shape[1:]),)
+        self.options = np.arange(1, self.full_ranks[0] + 1)[:, None]
+        self._lost = lost_energy(sum(part.energies[: self.full_ranks[0]] for part in self._parts))
 
-    def choices(self, positions: Positions, measure: str) -> list[Choice]:
+    def lost(self, ranks: np.ndarray) -> np.ndarray:
+        return self._lost[ranks[:, 0] - 1]
+
+    def sizes(self, ranks: np.ndarray) -> list[tuple[np.ndarray, str]]:
         groups, inputs, outputs = self.weights.shape
-        energies = sum(part.energies[: self.full_ranks[0]] for part in self._parts)
-        ranks = np.arange(1, self.full_ranks[0] + 1)
-        params = ranks * groups * (inputs + outputs)
-        costs = {"macs": params * positions.outputs, "params": params}
-        return worth_having(self, ranks[:, None], costs, lost_energy(energies), measure)
+        return [(groups * inputs * ranks[:, 0], "outputs"), (groups * outputs * ranks[:, 0], "outputs")]
 
     def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
         pairs = [part.factors(ranks[0]) for part in self._parts]
@@ -106,13 +106,15 @@ class EmbeddingForm:
         self._scale = np.ones((len(table), 1)) if counts is None else np.sqrt(counts + 1.0)[:, None]
         self._product = LowRank(table * self._scale)
         self.full_ranks = (min(table.shape),)
+        self.options = np.arange(1, self.full_ranks[0] + 1)[:, None]
+        self._lost = lost_energy(self._product.energies[: self.full_ranks[0]])
 
-    def choices(self, positions: Positions, measure: str) -> list[Choice]:
-        ranks = np.arange(1, self.full_ranks[0] + 1)
-        entries, width = self.weights.shape[1:]
-        costs = {"macs": ranks * width * positions.outputs, "params": ranks * (entries + width)}
-        lost = lost_energy(self._product.energies[: self.full_ranks[0]])
-        return worth_having(self, ranks[:, None], costs, lost, measure)
+    def lost(self, ranks: np.ndarray) -> np.ndarray:
+        return self._lost[ranks[:, 0] - 1]
+
+    def sizes(self, ranks: np.ndarray) -> list[tuple[np.ndarray, str]]:
+        _, entries, width = self.weights.shape
+        return [(entries * ranks[:, 0], "lookups"), (width * ranks[:, 0], "outputs")]
 
     def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
         first, last = self._product.factors(ranks[0])

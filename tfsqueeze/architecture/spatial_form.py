@@ -4,9 +4,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from tfsqueeze.architecture.form import Choice, worth_having
 from tfsqueeze.architecture.low_rank import LowRank, lost_energy
-from tfsqueeze.architecture.successors import Names, Positions, first_settings, last_settings
+from tfsqueeze.architecture.successors import Names, first_settings, last_settings
 from tfsqueeze.core.linear_view import linear_view
 
 
@@ -31,14 +30,15 @@ class SpatialForm:
         matrix = kernel.transpose(0, 2, 1, 3).reshape(rows * inputs, columns * outputs)
         self._product = LowRank(matrix, None if moment is None else np.kron(np.eye(rows), moment))
         self.full_ranks = (min(matrix.shape),)
+        self.options = np.arange(1, self.full_ranks[0] + 1)[:, None]
+        self._lost = lost_energy(self._product.energies[: self.full_ranks[0]])
 
-    def choices(self, positions: Positions, measure: str) -> list[Choice]:
+    def lost(self, ranks: np.ndarray) -> np.ndarray:
+        return self._lost[ranks[:, 0] - 1]
+
+    def sizes(self, ranks: np.ndarray) -> list[tuple[np.ndarray, str]]:
         rows, columns, inputs, outputs = self._shape
-        ranks = np.arange(1, self.full_ranks[0] + 1)
-        per_rank = rows * inputs * positions.middle + columns * outputs * positions.outputs
-        costs = {"macs": ranks * per_rank, "params": ranks * (rows * inputs + columns * outputs)}
-        lost = lost_energy(self._product.energies[: self.full_ranks[0]])
-        return worth_having(self, ranks[:, None], costs, lost, measure)
+        return [(rows * inputs * ranks[:, 0], "middle"), (columns * outputs * ranks[:, 0], "outputs")]
 
     def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
         rows, columns, inputs, outputs = self._shape

@@ -17,11 +17,13 @@ class Positions:
     Attributes:
         inputs, outputs: positions of its input and output.
         middle: positions after the strides along the first spatial axis alone.
+        lookups: none, where weights are looked up and multiply nothing.
     """
 
     inputs: int
     middle: int
     outputs: int
+    lookups: int = 0
 
 
 def first_settings(layer: keras.Layer, part: str, names: "Names") -> dict[str, Any]:

@@ -3,10 +3,9 @@
 import keras
 import numpy as np
 
-from tfsqueeze.architecture.form import Choice, worth_having
 from tfsqueeze.architecture.low_rank import descending, roots
 from tfsqueeze.architecture.matrix_form import convolution
-from tfsqueeze.architecture.successors import Names, Positions, first_settings, last_settings
+from tfsqueeze.architecture.successors import Names, first_settings, last_settings
 from tfsqueeze.core.linear_view import linear_view
 
 ROUNDS = 5
@@ -38,21 +37,30 @@ class TuckerForm:
         kernel = self.weights[0].reshape(-1, *self.full_ranks)
         self._weighted = np.einsum("dc,kco->kdo", self._root, kernel)
         self._bases = _basis(self._weighted, 1), _basis(self._weighted, 2)
-
-    def choices(self, positions: Positions, measure: str) -> list[Choice]:
-        inputs, outputs = self.full_ranks
         kept = np.square(_core(self._weighted, *self._bases)).sum(0).cumsum(0).cumsum(1)
-        lost = np.maximum(1 - kept / max(kept[-1, -1], 1e-30), 0)
-        ranks = np.stack(np.meshgrid(np.arange(inputs), np.arange(outputs), indexing="ij"), -1).reshape(-1, 2)
-        ranks = ranks[:-1] + 1
+        self._lost = np.maximum(1 - kept / max(kept[-1, -1], 1e-30), 0)
+        self._lost[-1, -1] = 0
+
+    @property
+    def options(self) -> np.ndarray:
+        """All pairs but that of the full ranks."""
+        pairs = np.meshgrid(*(np.arange(1, full + 1) for full in self.full_ranks), indexing="ij")
+        return np.stack(pairs, -1).reshape(-1, 2)[:-1]
+
+    def lost(self, ranks: np.ndarray) -> np.ndarray:
+        return self._lost[tuple(ranks.T - 1)]
+
+    def sizes(self, ranks: np.ndarray) -> list[tuple[np.ndarray, str]]:
+        inputs, outputs = self.full_ranks
         before, after = ranks.T
         reduce = np.where(before < inputs, inputs * before, 0)
-        core = len(self._weighted) * before * after
         expand = np.where((after < outputs) | self._is_transposed, outputs * after, 0)
-        places = positions.inputs if self._is_transposed else positions.outputs
-        macs = reduce * positions.inputs + core * places + expand * positions.outputs
-        costs = {"macs": macs, "params": reduce + core + expand}
-        return worth_having(self, ranks, costs, lost.ravel()[:-1], measure)
+        core = len(self._weighted) * before * after
+        return [
+            (reduce, "inputs"),
+            (core, "inputs" if self._is_transposed else "outputs"),
+            (expand, "outputs"),
+        ]
 
     def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
         before, after = self._fitted_bases(ranks)
