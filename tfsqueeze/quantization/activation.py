@@ -78,17 +78,18 @@ class ActivationQuantizer(keras.Layer):
     def build(self, input_shape=None):
         """Nothing depends on the input's shape."""
 
-    def call(self, inputs, slot=0, rescale=False, training=False):
+    def call(self, inputs, slot=0, rescale=False, measure=True, training=False):
         """Rounds `inputs`.
 
         Args:
             inputs: a float tensor.
             slot: which of the tensors it is.
             rescale: whether it was rounded before to another grid, so that a file must convert it.
+            measure: False where the tensor only shares the range of others.
             training: whether to measure.
         """
         values = tf.cast(inputs, tf.float32)
-        low, high = self._range(values, slot, bool(training))
+        low, high = self._range(values, slot, measure, bool(training))
         if not self.is_rounding:
             return inputs
         if rescale:
@@ -129,7 +130,7 @@ class ActivationQuantizer(keras.Layer):
             self.minimum.assign(tf.zeros_like(self.minimum))
             self.maximum.assign(tf.zeros_like(self.maximum))
 
-    def compute_output_spec(self, inputs, slot=0, rescale=False, training=False):
+    def compute_output_spec(self, inputs, slot=0, rescale=False, measure=True, training=False):
         """The input's."""
         return keras.KerasTensor(inputs.shape, inputs.dtype)
 
@@ -146,11 +147,11 @@ class ActivationQuantizer(keras.Layer):
             "fixed": self.fixed,
         }
 
-    def _range(self, values, slot, training):
+    def _range(self, values, slot, measure, training):
         if self.fixed is not None:
             return tf.constant(self.fixed[0]), tf.constant(self.fixed[1])
         minimum, maximum = tf.convert_to_tensor(self.minimum), tf.convert_to_tensor(self.maximum)
-        if (training and self.is_measuring) or self._share is not None:
+        if measure and ((training and self.is_measuring) or self._share is not None):
             minimum, maximum = self._measured(values, slot, minimum, maximum)
         elif not training:
             minimum, maximum = tf.cond(

@@ -69,7 +69,7 @@ def quantize_aware(
     efficient inference, arXiv:1806.08342.
     """
     check_graph(model, "quantize_aware()")
-    _check_not_quantized(model)
+    check_not_quantized(model)
     settings = as_config(config)
     targets, skipped = find_targets(model, settings, select, overrides, kernels)
     placements = place_ranges(
@@ -87,7 +87,8 @@ def is_quantization_aware(model: keras.Model) -> bool:
     return any(isinstance(layer, (QuantizedLayer, ActivationQuantizer)) for layer in model._flatten_layers())
 
 
-def _check_not_quantized(model) -> None:
+def check_not_quantized(model) -> None:
+    """Raises `UnsupportedModelError` if a model is quantized already, by us or by Keras."""
     if is_quantization_aware(model):
         raise UnsupportedModelError(
             f"Model {model.name!r} is quantization-aware already. Train it as it is, or undo it with "

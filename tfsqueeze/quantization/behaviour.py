@@ -71,6 +71,8 @@ _MOVING_OPERATIONS = {
     "StopGradient",
     "Slice",
 }
+_AVERAGING_LAYERS = (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)
+_INTERPOLATING_LAYERS = (layers.UpSampling2D, layers.Resizing)
 _JOINING_LAYERS = (layers.Concatenate, layers.Maximum, layers.Minimum)
 _JOINING_OPERATIONS = {"Concatenate", "Stack", "Hstack", "Vstack", "Maximum", "Minimum", "Append"}
 _SUMMING_LAYERS = (layers.Add, layers.Subtract, layers.Multiply)
@@ -96,7 +98,24 @@ def passes_range_on(operation) -> bool:
     """Whether the output's values are the input's, moved, repeated, chosen or averaged in place."""
     if isinstance(operation, layers.Activation):
         return operation.activation is activations.linear
+    if averages_everything(operation):
+        return False
     return isinstance(operation, _MOVING_LAYERS) or _is_operation(operation, _MOVING_OPERATIONS)
+
+
+def averages(operation) -> bool:
+    """Whether the output has its input's scale, but values between the levels, which are rounded."""
+    if isinstance(operation, _INTERPOLATING_LAYERS):
+        return getattr(operation, "interpolation", "") != "nearest"
+    return isinstance(operation, _AVERAGING_LAYERS) or _is_operation(operation, {"AveragePool", "Resize"})
+
+
+def averages_everything(operation) -> bool:
+    """Whether it is an average pooling over the whole map: a mean, whose operator has a scale of its own."""
+    if not isinstance(operation, layers.AveragePooling2D) or operation.data_format != "channels_last":
+        return False
+    sizes = {tuple(node.input_tensors[0].shape[1:3]) for node in operation._inbound_nodes}
+    return sizes == {tuple(operation.pool_size)} and operation.padding == "valid"
 
 
 def shares_one_range(operation) -> bool:

@@ -49,6 +49,8 @@ def deployed(model: keras.Model) -> keras.Model:
             quantizers = [_constant(quantizer) for quantizer in layer.quantizers]
             twin = copying.copy_layer(layer.layer)
             return QuantizedAttention(twin, quantizers, is_baked=True, name=layer.name)
+        if behaviour.averages_everything(layer):
+            return keras.layers.GlobalAveragePooling2D(keepdims=True, name=layer.name)
         if id(layer) in alone:
             return ScaleAndShift(*affine(layer), name=layer.name)
         return None

@@ -26,17 +26,26 @@ class Node:
 
 @dataclass
 class Placement:
-    """A quantizer behind an operation: which slot of it, and whether the tensor was rounded before."""
+    """A quantizer behind an operation.
+
+    Attributes:
+        quantizer: the layer that rounds.
+        slot: which of its tensors it is.
+        rescale: whether the tensor was rounded before.
+        measure: whether the tensor counts for the range.
+    """
 
     quantizer: ActivationQuantizer
     slot: int = 0
     rescale: bool = False
+    measure: bool = True
 
     def layers(self) -> list:
         """What to apply to the operation's output."""
-        if self.slot or self.rescale:
-            options = {"slot": self.slot} if self.slot else {}
-            options |= {"rescale": True} if self.rescale else {}
+        options = {"slot": self.slot} if self.slot else {}
+        options |= {"rescale": True} if self.rescale else {}
+        options |= {} if self.measure else {"measure": False}
+        if options:
             return [functools.partial(self.quantizer, **options)]
         return [self.quantizer]
 
@@ -97,6 +106,7 @@ class _Level:
 
     def __init__(self, model, is_root, make, is_left_float):
         self._nodes = nodes_of(model)
+        self._is_sequential = isinstance(model, keras.Sequential)
         self._outputs = {id(tensor) for tensor in graph_of(model).outputs}
         self._is_root, self._make, self._is_left_float = is_root, make, is_left_float
         self._consumers = defaultdict(list)
@@ -114,11 +124,23 @@ class _Level:
         groups = defaultdict(list)
         for key in owners:
             groups[self._find(self._calls[key][0].outputs[0])].append(key)
-        return {
-            key: Placement(quantizer, slot, key in rescaled)
-            for keys in groups.values()
-            for quantizer in [self._quantizer([owners[key] for key in keys])]
+        quantizers = {group: self._quantizer([owners[key] for key in keys]) for group, keys in groups.items()}
+        placements = {
+            key: Placement(quantizers[group], slot, key in rescaled)
+            for group, keys in groups.items()
             for slot, key in enumerate(keys)
+        }
+        return placements | self._averages(owners, quantizers)
+
+    def _averages(self, owners, quantizers) -> dict[int, Placement]:
+        """Rounds means to the range they have from their inputs; a Sequential cannot apply a layer twice."""
+        if self._is_sequential:
+            return {}
+        return {
+            id(node.operation): Placement(quantizers[group], measure=False)
+            for node in self._nodes
+            for group in [self._find(node.outputs[0])]
+            if behaviour.averages(node.operation) and id(node.operation) not in owners and group in quantizers
         }
 
     def _quantizer(self, owners) -> ActivationQuantizer:
