@@ -4,6 +4,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Collection
+from typing import Any
 
 import keras
 from keras.src.models.functional import Functional
@@ -29,6 +30,26 @@ def check_positive(name: str, value, *, remedy: str = "") -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not (0 < value < math.inf):
         raise ValueError(f"`{name}` must be a number > 0. Received: {name}={value!r}.{_sentence(remedy)}")
     return value
+
+
+def check_kept(name: str, value) -> float:
+    """Returns `value` if it is a fraction kept, in (0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value <= 1:
+        raise ValueError(f"`{name}` is the fraction kept and must be in (0, 1]. Received: {name}={value!r}.")
+    return float(value)
+
+
+def check_one_target(choices: str, **targets) -> tuple[str, Any]:
+    """Returns the name and value of the one target that is not None.
+
+    Args:
+        choices: what may be given, in words, for the message.
+        targets: all targets by name.
+    """
+    given = {name: value for name, value in targets.items() if value is not None}
+    if len(given) != 1:
+        raise ValueError(f"Give exactly one target: {choices}. Received: {given or 'none'}.")
+    return next(iter(given.items()))
 
 
 def check_choice(name: str, value, choices: Collection):

@@ -30,7 +30,7 @@ def _fold(model: schema.ModelT, subgraph: schema.SubGraphT) -> bool:
     producers = {int(output): operator for operator in operators for output in operator.outputs}
     folded = False
     for operator in operators:
-        if _name(model, operator) != "RESHAPE" or len(operator.inputs) != 2:
+        if flatbuffer.operator_name(model, operator) != "RESHAPE" or len(operator.inputs) != 2:
             continue
         packed = producers.get(int(operator.inputs[1]))
         shape = packed and _packed_shape(model, subgraph, packed, producers)
@@ -44,7 +44,7 @@ def _fold(model: schema.ModelT, subgraph: schema.SubGraphT) -> bool:
 
 def _packed_shape(model, subgraph, packed, producers) -> list[int] | None:
     """[-1, known sizes] if `packed` packs a batch size and constants; None otherwise."""
-    if _name(model, packed) != "PACK" or len(packed.inputs) < 2:
+    if flatbuffer.operator_name(model, packed) != "PACK" or len(packed.inputs) < 2:
         return None
     if not _is_batch_size(model, subgraph, producers.get(int(packed.inputs[0])), producers):
         return None
@@ -56,12 +56,12 @@ def _packed_shape(model, subgraph, packed, producers) -> list[int] | None:
 
 def _is_batch_size(model, subgraph, operator, producers) -> bool:
     """Whether `operator` is STRIDED_SLICE(SHAPE(x), 0, 1)."""
-    if operator is None or _name(model, operator) != "STRIDED_SLICE":
+    if operator is None or flatbuffer.operator_name(model, operator) != "STRIDED_SLICE":
         return False
     source = producers.get(int(operator.inputs[0]))
     begin, end = (_constant(model, subgraph, index) for index in operator.inputs[1:3])
     first = begin is not None and end is not None and begin.tolist() == [0] and end.tolist() == [1]
-    return first and source is not None and _name(model, source) == "SHAPE"
+    return first and source is not None and flatbuffer.operator_name(model, source) == "SHAPE"
 
 
 def _constant(model, subgraph, index) -> np.ndarray | None:
@@ -90,14 +90,9 @@ def _without_unused(model, subgraph) -> list:
     needed = {int(index) for index in subgraph.outputs}
     kept = []
     for operator in reversed(subgraph.operators):
-        droppable = _name(model, operator) in ("SHAPE", "STRIDED_SLICE", "PACK")
+        droppable = flatbuffer.operator_name(model, operator) in ("SHAPE", "STRIDED_SLICE", "PACK")
         if droppable and not needed & {int(index) for index in operator.outputs}:
             continue
         needed |= {int(index) for index in operator.inputs}
         kept.append(operator)
     return kept[::-1]
-
-
-def _name(model, operator) -> str:
-    code = model.operatorCodes[operator.opcodeIndex]
-    return flatbuffer.OPERATORS.get(max(code.builtinCode, code.deprecatedBuiltinCode), "")

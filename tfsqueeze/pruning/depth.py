@@ -6,7 +6,7 @@ import numbers
 import keras
 import numpy as np
 
-from tfsqueeze.core.checks import check_choice, check_fraction, check_graph
+from tfsqueeze.core.checks import check_choice, check_fraction, check_graph, check_kept, check_one_target
 from tfsqueeze.core.data import collect, input_specs
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.inner_inputs import InnerInputs
@@ -170,23 +170,16 @@ def _regular(count: int) -> np.ndarray:
 
 
 def _check_target(blocks, ratio, macs) -> None:
-    given = {"blocks": blocks, "ratio": ratio, "macs": macs}
-    given = {name: value for name, value in given.items() if value is not None}
-    if len(given) != 1:
-        raise ValueError(
-            "Give exactly one target: `blocks` (how many to remove), `ratio` (the fraction removed) or "
-            f"`macs` (the fraction kept). Received: {given or 'none'}."
-        )
+    choices = "`blocks` (how many to remove), `ratio` (the fraction removed) or `macs` (the fraction kept)"
+    check_one_target(choices, blocks=blocks, ratio=ratio, macs=macs)
     if blocks is not None and (
         isinstance(blocks, bool) or not isinstance(blocks, numbers.Integral) or blocks < 0
     ):
         raise ValueError(f"`blocks` must be a whole number >= 0. Received: blocks={blocks!r}.")
     if ratio is not None:
         check_fraction("ratio", ratio, remedy="It is the fraction of residual blocks removed.")
-    if macs is not None and (
-        isinstance(macs, bool) or not isinstance(macs, numbers.Real) or not 0 < macs <= 1
-    ):
-        raise ValueError(f"`macs` is the fraction kept and must be in (0, 1]. Received: macs={macs!r}.")
+    if macs is not None:
+        check_kept("macs", macs)
 
 
 def _selected(model, blocks, others, select) -> list[ResidualBlock]:

@@ -77,6 +77,12 @@ def has_external_buffers(model: schema.ModelT) -> bool:
     return any(buffer.offset > 1 for buffer in model.buffers or [])
 
 
+def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
+    """An operator's name, such as "CONV_2D"; "" for one this package does not know."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return OPERATORS.get(max(code.builtinCode, code.deprecatedBuiltinCode), "")
+
+
 def text(value) -> str:
     """Names are bytes when read and str when set."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""

@@ -52,7 +52,7 @@ def unpacked_low_bits(content: bytes) -> dict[str, tuple[int, int]]:
         for index, operators in _kernels(model, subgraph).items():
             levels = _levels(model, subgraph.tensors[index])
             if levels is not None:
-                name = _name(model, operators[0])
+                name = flatbuffer.operator_name(model, operators[0])
                 size = model.buffers[subgraph.tensors[index].buffer].data.size
                 stored, needed = found.get(name, (0, 0))
                 bits = 2 if levels.max() == 1 else 4
@@ -64,7 +64,7 @@ def _kernels(model, subgraph) -> dict[int, list]:
     """Operators by the 8-bit constant that is their kernel, and nothing else's operand."""
     users, others = defaultdict(list), set()
     for operator in subgraph.operators:
-        kernel = _kernel_position(_name(model, operator))
+        kernel = _kernel_position(flatbuffer.operator_name(model, operator))
         for position, index in enumerate(operator.inputs):
             if position == kernel and index >= 0:
                 users[int(index)].append(operator)
@@ -113,7 +113,7 @@ def _by_channel(model, tensor) -> np.ndarray:
 
 
 def _bits(model, levels, operators) -> int | None:
-    names = {_name(model, operator) for operator in operators}
+    names = {flatbuffer.operator_name(model, operator) for operator in operators}
     if levels.max() == 1 and names <= set(TWO_BIT_OPERATORS):
         return 2
     return 4 if names <= set(FOUR_BIT_OPERATORS) else None
@@ -162,8 +162,3 @@ def _packed(values: np.ndarray, bits: int) -> np.ndarray:
     fields = (values.view(np.uint8) & (2**bits - 1)).astype(np.uint8)
     fields = np.concatenate([fields, np.zeros(-len(fields) % per_byte, np.uint8)]).reshape(-1, per_byte)
     return np.bitwise_or.reduce(fields << np.arange(0, 8, bits, dtype=np.uint8), axis=1).astype(np.uint8)
-
-
-def _name(model, operator) -> str:
-    code = model.operatorCodes[operator.opcodeIndex]
-    return flatbuffer.OPERATORS.get(max(code.builtinCode, code.deprecatedBuiltinCode), "")

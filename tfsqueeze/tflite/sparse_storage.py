@@ -49,7 +49,7 @@ def _store(model: schema.ModelT, subgraph: schema.SubGraphT, packed: dict) -> bo
                 operators.append(_densify(model, index, dense))
         operators.append(operator)
     for operator in operators:
-        if _name(model, operator) != "DENSIFY":
+        if flatbuffer.operator_name(model, operator) != "DENSIFY":
             operator.inputs = np.array([unpacked.get(int(i), int(i)) for i in operator.inputs], np.int32)
     subgraph.operators = operators
     return bool(unpacked)
@@ -57,7 +57,7 @@ def _store(model: schema.ModelT, subgraph: schema.SubGraphT, packed: dict) -> bo
 
 def _kernel_index(model, operator) -> int | None:
     """The tensor that holds an operator's kernel (or that is widened from float16), if it may have one."""
-    name = _name(model, operator)
+    name = flatbuffer.operator_name(model, operator)
     if name not in KERNEL_OPERATORS:
         return None
     return int(operator.inputs[0 if name == "DEQUANTIZE" else 1])
@@ -120,8 +120,3 @@ def _drop_unread_buffers(model) -> None:
     for index, buffer in enumerate(model.buffers):
         if index not in read:
             buffer.data = None
-
-
-def _name(model, operator) -> str:
-    code = model.operatorCodes[operator.opcodeIndex]
-    return flatbuffer.OPERATORS.get(max(code.builtinCode, code.deprecatedBuiltinCode), "")

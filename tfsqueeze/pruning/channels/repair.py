@@ -15,9 +15,10 @@ from tfsqueeze.core.layer_info import kernels
 from tfsqueeze.core.least_squares import LeastSquares, best_fit
 from tfsqueeze.core.linear_view import LinearView, reproduces
 from tfsqueeze.core.select import walk
+from tfsqueeze.pruning.channels.cut import KeptParts
 from tfsqueeze.pruning.channels.graph import ChannelGraph
 from tfsqueeze.pruning.channels.sums import lost_by_others, next_normalization, term_of
-from tfsqueeze.pruning.channels.twins import Twins, cutter
+from tfsqueeze.pruning.channels.twins import Twins
 
 ROWS_PER_INPUT = 10
 LEAST_ROWS = 20_000
@@ -104,7 +105,7 @@ class _Repairer:
 
     def __init__(self, graph: ChannelGraph, pruned, keep, batches: list[Examples], count: int, seed: int):
         self._batches, self._count, self._seed = batches, count, seed
-        self._cut = cutter(graph, keep)
+        self._cut = KeptParts(graph, keep)
         olds = {named.path: named.layer for named in walk(graph.model)}
         self._layers = {named.path: named.layer for named in walk(pruned) if named.path in olds}
         self._twins = {path: (olds[path], new) for path, new in self._layers.items() if kernels(new)}

@@ -1,12 +1,11 @@
 """Targets: how far down the order of removal to go."""
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from tfsqueeze.core.checks import check_fraction
+from tfsqueeze.core.checks import check_fraction, check_kept, check_one_target
 from tfsqueeze.pruning.channels.graph import ChannelGraph
 
 
@@ -29,21 +28,11 @@ class Target:
         Raises:
             ValueError: if none or several are given, or the fraction is out of range.
         """
-        given = {"ratio": ratio, "macs": macs, "params": params}
-        given = {name: value for name, value in given.items() if value is not None}
-        if len(given) != 1:
-            raise ValueError(
-                "Give exactly one target: `ratio` (the fraction of channels removed), `macs` or `params` "
-                f"(the fraction kept). Received: {given or 'none'}."
-            )
-        ((name, value),) = given.items()
+        choices = "`ratio` (the fraction of channels removed), `macs` or `params` (the fraction kept)"
+        name, value = check_one_target(choices, ratio=ratio, macs=macs, params=params)
         if name == "ratio":
             return cls(name, check_fraction(name, value, remedy="It is the fraction of channels removed."))
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value <= 1:
-            raise ValueError(
-                f"`{name}` is the fraction kept and must be in (0, 1]. Received: {name}={value!r}."
-            )
-        return cls(name, float(value))
+        return cls(name, check_kept(name, value))
 
     def measure(self, graph: ChannelGraph) -> Callable[[np.ndarray], float]:
         """A function from kept units to the size that the target is about."""

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from tfsqueeze.core.linear_view import LinearView, linear_view
-from tfsqueeze.pruning.channels.graph import ChannelGraph
 
 
 @dataclass(frozen=True)
@@ -39,18 +38,3 @@ class Twins:
     def take(self, outputs: np.ndarray) -> np.ndarray:
         """The kept of the old layer's outputs, as (rows, groups, outputs) of the new one."""
         return outputs.reshape(len(outputs), -1)[:, self.kept].reshape(-1, *self.new.output_shape)
-
-
-def cutter(graph: ChannelGraph, keep) -> Callable[[keras.Variable, np.ndarray], np.ndarray]:
-    """What takes, from an array of the shape of a variable, the part that `cut` keeps of that variable."""
-    kept = graph.kept(keep)
-    flags: dict[int, dict[int, np.ndarray]] = {}
-    for axis in graph.axes():
-        flags.setdefault(id(axis.variable), {})[axis.axis] = kept[graph.units(axis.labels)]
-
-    def left(variable, array):
-        for axis, kept_here in flags.get(id(variable), {}).items():
-            array = np.compress(kept_here, array, axis)
-        return array
-
-    return left
