@@ -1,35 +1,54 @@
-"""Distillation against keras.distillation.Distiller: time per step, and accuracy on CIFAR-10.
+"""Distillation: time per step and accuracy, against keras.distillation and against no teacher at all.
 
     python -m tests.benchmarks.bench_distillation step
-    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_distillation cifar10 --seeds 0 1 2
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_distillation student --seeds 0 1 2
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_distillation own --seeds 0 1 2
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_distillation stored --seeds 0 1 2
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_distillation speech --seeds 0 1 2 3 4
 
-`step` needs no data. It fits both distillers and the student alone in turns on random images, with soft
-targets and with one feature loss besides, and prints median times and ratios. `cifar10` trains a ResNet8 of
-half the width by the fine-tuned ResNet8, by itself, and by Keras' Distiller: the same epochs, batches and
-optimizer.
+step: a step of Keras' distiller, of ours, of the student alone, and a pass of the teacher take turns, with
+soft targets and with one feature loss besides; random images.
+student: ResNet8 of half the width on CIFAR-10, 12 epochs, alone, by Keras' distiller, by ours. The teacher is
+the fine-tuned ResNet8.
+own: ResNet8 pruned to 90 % zeros, cut to half of its multiply-accumulates, and in int4, each trained with and
+without its float self as teacher: the same epochs, batches, optimizer and callbacks.
+stored: the student of half the width taught by a running teacher and from stored logits (all of them, and the
+five largest), the same augmented images; and their steps in turns.
+speech: a quarter of the width on spoken digits: alone, by the teacher, over an assistant of half the width,
+two of its kind learning from each other, and with exits that its own end teaches.
+
+All of one part get the same optimizer (Adam, cosine). Finished runs are kept in the cache folder and not
+repeated, so that the hours can be had in pieces; `--limit` makes a trial of so many steps per epoch.
 """
 
 import argparse
-import statistics
+import functools
+import tempfile
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 import tfsqueeze as tfs
-from tests.benchmarks import cifar10
+from tests.benchmarks import cifar10, speech
+from tests.benchmarks.runs import Runs, mean_and_each
+from tests.benchmarks.turns import show_ratios, take_turns
 from tfsqueeze import distillation as kd
 
-EPOCHS = 12
+STUDENT_EPOCHS, SPEECH_EPOCHS = 12, 30
 TEMPERATURE = 4.0
 ALPHA = 0.9
+TEACHER_SEED = 0
+BATCH, BLOCK = 64, 20
 KERAS_LOGITS = {"temperature": TEMPERATURE, "loss": keras.losses.KLDivergence()}
+FROM_LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def resnet8(width: int = 16, name: str = "resnet8"):
-    """The network of MLPerf Tiny's image classification, for images of 0..255."""
+    """The network of MLPerf Tiny's image classification, for images of 0..255, with logits."""
     image = keras.Input((32, 32, 3))
     x = block_part(layers.Rescaling(1 / 255)(image), width, 3)
     for index, factor in enumerate((1, 2, 4)):
@@ -49,7 +68,7 @@ def block_part(x, width, size, stride=1):
     return layers.ReLU()(layers.BatchNormalization()(x))
 
 
-def keras_distiller(student, teacher, with_features: bool):
+def keras_distiller(student, teacher, with_features: bool = False):
     """Keras' own with the same losses; it has no adapters, so a layer of equal width is compared."""
     losses = [keras.distillation.LogitsDistillation(**KERAS_LOGITS)]
     if with_features:
@@ -57,7 +76,7 @@ def keras_distiller(student, teacher, with_features: bool):
     return keras.distillation.Distiller(teacher, student, losses, student_loss_weight=1 - ALPHA)
 
 
-def our_distiller(student, teacher, with_features: bool):
+def our_distiller(student, teacher, with_features: bool = False):
     """Ours with the same losses."""
     losses = [kd.SoftTargets()]
     if with_features:
@@ -65,76 +84,57 @@ def our_distiller(student, teacher, with_features: bool):
     return tfs.Distiller(student, teacher, losses, alpha=ALPHA, temperature=TEMPERATURE)
 
 
-def alone(student, teacher, with_features: bool):
+def alone(student, teacher, with_features: bool = False):
     """The student without a teacher."""
     return student
 
 
-def time_steps(rounds: int, steps: int, batch: int) -> None:
-    """Prints the time per step of each side, measured in turns, for both sets of losses."""
+SIDES = {"alone": alone, "keras": keras_distiller, "tfsqueeze": our_distiller}
+
+
+def compare_steps(arguments) -> None:
+    """Prints the time of a step over that of Keras, and over that of student and teacher by themselves."""
     rng = np.random.default_rng(0)
-    x = rng.uniform(0, 255, (steps * batch, 32, 32, 3)).astype("float32")
-    y = rng.integers(0, 10, len(x))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    sides = {"student alone": alone, "keras": keras_distiller, "tfsqueeze": our_distiller}
+    x = rng.uniform(0, 255, (8 * BATCH, 32, 32, 3)).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices((x, rng.integers(0, 10, len(x)))).batch(BATCH).cache().repeat()
+    steps = arguments.limit or 400
+
+    def training(make, with_features):
+        model = make(resnet8(8), resnet8(16), with_features)
+        model.compile("adam", FROM_LOGITS)
+        return lambda turn: model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=[turn])
+
+    def forward(turn):
+        run, batches = tf.function(functools.partial(resnet8(16), training=False)), iter(data)
+        for _ in range(steps):
+            turn.begin()
+            run(next(batches)[0])
+            turn.end()
+
     for with_features in (False, True):
-        models = {name: make(resnet8(8), resnet8(16), with_features) for name, make in sides.items()}
-        for model in models.values():
-            model.compile("adam", loss)
-            model.fit(x[: 2 * batch], y[: 2 * batch], batch_size=batch, verbose=0)
-        teacher = resnet8(16)
-        teacher.predict(x[: 2 * batch], batch_size=batch, verbose=0)
-        times: dict[str, list[float]] = {name: [] for name in [*sides, "teacher forward"]}
-        for _ in range(rounds):
-            for name, model in models.items():
-                options = {"batch_size": batch, "verbose": 0, "shuffle": False}
-                times[name].append(seconds(model.fit, x, y, **options) / steps)
-            forward = seconds(teacher.predict, x, batch_size=batch, verbose=0)
-            times["teacher forward"].append(forward / steps)
-        show_times("soft targets and a feature loss" if with_features else "soft targets", times)
+        sides = [training(make, with_features) for make in SIDES.values()]
+        student, peer, ours, teacher = take_turns([*sides, forward])
+        losses = "soft targets and a feature loss" if with_features else "soft targets"
+        show_ratios(f"{losses}: tfsqueeze / keras", ours, peer, BLOCK)
+        show_ratios(f"{losses}: tfsqueeze / (student + teacher forward)", ours, student + teacher, BLOCK)
 
 
-def seconds(action, *arguments, **options) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    action(*arguments, **options)
-    return time.perf_counter() - start
+def fitted(model, data, epochs: int, limit, *callbacks, rate=2e-3, loss=FROM_LOGITS):
+    """Trains with a cosine learning rate; `limit` cuts the steps of an epoch."""
+    data = data if limit is None else data.take(limit)
+    steps = int(data.cardinality()) * epochs
+    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
+    model.compile(keras.optimizers.Adam(schedule), loss)
+    model.fit(data, epochs=epochs, verbose=0, callbacks=list(callbacks))
 
 
-def show_times(title: str, times: dict[str, list[float]]) -> None:
-    """Prints medians, and ratios of runs made in the same round."""
-    bound = [a + b for a, b in zip(times["student alone"], times["teacher forward"], strict=True)]
-    print(f"\n{title}\n| | ms per step (median, range) |\n|---|---|")
-    for name, values in times.items():
-        middle, low, high = (1e3 * f(values) for f in (statistics.median, min, max))
-        print(f"| {name} | {middle:.1f} ({low:.1f}-{high:.1f}) |")
-    for name, others in (("keras", times["keras"]), ("student alone + teacher forward", bound)):
-        ratios = [a / b for a, b in zip(times["tfsqueeze"], others, strict=True)]
-        print(f"tfsqueeze / {name}: {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+def accuracy(model, test) -> float:
+    """Top-1 of a model's predictions."""
+    return float((model.predict(test[0], verbose=0, batch_size=500).argmax(1) == test[1]).mean())
 
 
-def accuracies(cache: Path, seeds: list[int], epochs: int) -> None:
-    """Prints the students' test accuracies after each seed."""
-    train, (x, y) = cifar10.load(cache)
-    rows: dict[str, list[float]] = {}
-    for seed in seeds:
-        teacher = cifar10.baseline(cache, train, seed)
-        note(rows, "teacher", float((teacher.predict(x, verbose=0).argmax(1) == y).mean()))
-        logits = without_softmax(teacher)
-        for name, make in {"alone": alone, "keras": keras_distiller, "tfsqueeze": our_distiller}.items():
-            keras.utils.set_random_seed(seed)
-            student = resnet8(8)
-            model = make(student, logits, False)
-            rate = keras.optimizers.schedules.CosineDecay(2e-3, cifar10.steps(train[0], epochs))
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile(keras.optimizers.Adam(rate), loss)
-            model.fit(cifar10.batches(*train, seed), epochs=epochs, verbose=0)
-            guesses = student.predict(x.astype("float32"), verbose=0).argmax(1)
-            note(rows, name, float((guesses == y).mean()))
-
-
-def without_softmax(teacher):
-    """The teacher with logits, which Keras' loss needs."""
+def with_logits(teacher):
+    """The teacher without its softmax, which Keras' loss needs."""
     head = teacher.layers[-1]
     logits = layers.Dense(head.units, name="logits")
     model = keras.Model(teacher.input, logits(head.input))
@@ -142,32 +142,201 @@ def without_softmax(teacher):
     return model
 
 
-def note(rows: dict[str, list[float]], name: str, accuracy: float) -> None:
-    """Adds one measurement and prints all of its kind."""
-    rows.setdefault(name, []).append(accuracy)
-    each = ", ".join(f"{value:.4f}" for value in rows[name])
-    print(f"| {name} | {np.mean(rows[name]):.4f} ({each}) |", flush=True)
+def student(data, teacher, seed, limit, side) -> tuple[float]:
+    """Accuracy of the half-width student on CIFAR-10."""
+    train, test = data
+    keras.utils.set_random_seed(seed)
+    net = resnet8(8)
+    fitted(SIDES[side](net, with_logits(teacher)), cifar10.batches(*train, seed), STUDENT_EPOCHS, limit)
+    return (accuracy(net, test),)
+
+
+def sparse(model, train, steps):
+    """All weights, yet to be pruned; a cubic schedule over half of the steps."""
+    schedule = tfs.schedules.Polynomial(0.0, 0.9, 0, steps * 4 // 2, frequency=50)
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    return twin, [tfs.PruningCallback(schedule, scope="global")], 4
+
+
+def cut(model, train, steps):
+    """Half of the multiply-accumulates, chosen and refitted by 2,000 training images."""
+    return tfs.prune_channels(model, macs=0.5, data=train[0][:2000].astype("float32")), [], 6
+
+
+def int4(model, train, steps):
+    """Weights of 4 bits; ranges and statistics freeze for the last quarter."""
+    qat = tfs.quantize_aware(model, "int4", data=train[0][:500].astype("float32"))
+    end = steps * 4 * 3 // 4
+    freezing = tfs.QuantizationCallback(freeze_ranges_step=end, freeze_batch_norm_step=end)
+    return qat, [freezing], 4
+
+
+COPIES = {"90 % zeros": sparse, "half the MACs": cut, "int4": int4}
+
+
+def own(data, teacher, seed, limit, copy, side) -> tuple[float]:
+    """Accuracy of a compressed copy trained alone, or by the model it was made of; int4 as a file."""
+    train, test = data
+    keras.utils.set_random_seed(seed)
+    net, callbacks, epochs = COPIES[copy](teacher, train, limit or cifar10.steps(train[0], 1))
+    model = net if side == "alone" else tfs.Distiller(net, teacher, alpha=ALPHA, temperature=TEMPERATURE)
+    batches = cifar10.batches(*train, seed)
+    fitted(model, batches, epochs, limit, *callbacks, rate=1e-3, loss="sparse_categorical_crossentropy")
+    if copy != "int4":
+        return (accuracy(net, test),)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int4.tflite"
+        tfs.export_tflite(net, path, quantize="int8")
+        return (cifar10.file_accuracy(path, *test),)
+
+
+def distort(image, seed):
+    """Flipped and cropped."""
+    padded = tf.pad(image, [[4, 4], [4, 4], [0, 0]])
+    return tf.image.stateless_random_flip_left_right(
+        tf.image.stateless_random_crop(padded, image.shape, seed), seed + 1
+    )
+
+
+def stored_data(cache, data, teacher, seed, side):
+    """The stored answers and the batches for one side; a running teacher sees the same images."""
+    (x, y), _ = data
+    top_k = 5 if side == "five classes" else None
+    folder = cache / f"soft-labels-{top_k}-{len(x)}"
+    x = x.astype("float32")
+    labels = kd.SoftLabels.write(folder, teacher, x, top_k=top_k, augment=distort, batch_size=250)
+    batches = labels.dataset(x, y, augment=distort, batch_size=cifar10.BATCH_SIZE, seed=seed)
+    if side == "running teacher":
+        return teacher, batches.map(lambda images, targets: (images, targets["labels"]))
+    return labels, batches
+
+
+STORED = ("running teacher", "all classes", "five classes")
+
+
+def stored(cache, data, teacher, seed, limit, side) -> tuple[float]:
+    """Accuracy of the half-width student."""
+    source, batches = stored_data(cache, data, teacher, seed, side)
+    keras.utils.set_random_seed(seed)
+    net = resnet8(8)
+    fitted(tfs.Distiller(net, source, alpha=ALPHA, temperature=TEMPERATURE), batches, STUDENT_EPOCHS, limit)
+    return (accuracy(net, data[1]),)
+
+
+def compare_stored_steps(cache, data, teacher, limit) -> None:
+    """Prints the time of a step from stored logits over that with a running teacher, and that of storing."""
+    steps = limit or 300
+    start = time.perf_counter()
+    sources = [stored_data(cache, data, teacher, 0, side) for side in STORED]
+    print(f"{time.perf_counter() - start:.0f} s to store (seconds where it was done before)")
+
+    def training(source, batches):
+        model = tfs.Distiller(resnet8(8), source, alpha=ALPHA, temperature=TEMPERATURE)
+        model.compile("adam", FROM_LOGITS)
+        return lambda turn: model.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=[turn])
+
+    running, *others = take_turns([training(*source) for source in sources])
+    for side, seconds in zip(STORED[1:], others, strict=True):
+        show_ratios(f"step from stored logits ({side}) / running teacher", seconds, running, BLOCK)
+
+
+def by_teacher(teacher, train, fit):
+    """The quarter-width student taught by the whole net."""
+    net = tfs.scale_width(teacher, 0.25, inherit=False)
+    fit(tfs.Distiller(net, teacher, alpha=ALPHA, temperature=TEMPERATURE))
+    return net
+
+
+def by_assistant(teacher, train, fit):
+    """The same, by way of a net of half the width."""
+    nets = [tfs.scale_width(teacher, width, inherit=False) for width in (0.5, 0.25)]
+    options = {"alpha": ALPHA, "temperature": TEMPERATURE}
+    return kd.teach_in_turn(teacher, nets, lambda distiller, index: fit(distiller), **options)
+
+
+def by_each_other(teacher, train, fit):
+    """The first of two that learn together."""
+    cohort = kd.MutualLearning([tfs.scale_width(teacher, 0.25, inherit=False) for _ in range(2)])
+    fit(cohort)
+    return cohort.students[0]
+
+
+def by_itself(teacher, train, fit):
+    """The whole of a net with two exits."""
+    taught = kd.SelfDistillation(tfs.scale_width(teacher, 0.25, inherit=False), exits=2)
+    fit(taught)
+    return taught.student
+
+
+def by_labels(teacher, train, fit):
+    """Without any teacher."""
+    net = tfs.scale_width(teacher, 0.25, inherit=False)
+    fit(net)
+    return net
+
+
+WAYS = {
+    "labels alone": by_labels,
+    "teacher": by_teacher,
+    "assistant": by_assistant,
+    "each other": by_each_other,
+    "own exits": by_itself,
+}
+
+
+def spoken(data, teacher, seed, limit, side) -> tuple[float]:
+    """Accuracy of a quarter-width net for spoken digits."""
+    train, test = data
+    keras.utils.set_random_seed(seed)
+
+    def fit(model):
+        batches = speech.batches(*train, seed)
+        fitted(model, batches, SPEECH_EPOCHS, limit, loss="sparse_categorical_crossentropy")
+
+    return (accuracy(WAYS[side](teacher, train, fit), test),)
+
+
+def rows_of(part: str) -> list[tuple]:
+    """What there is to run in one part, the same for every seed."""
+    if part == "own":
+        return [(copy, side) for copy in COPIES for side in ("alone", "own teacher")]
+    return [(side,) for side in {"student": SIDES, "stored": STORED, "speech": WAYS}[part]]
+
+
+def measure(arguments) -> None:
+    """Runs what was not run before, and prints the table after each seed."""
+    cache, part, limit = arguments.cache, arguments.part, arguments.limit
+    task = speech if part == "speech" else cifar10
+    data = task.load(cache)
+    data = data[0], (data[1][0].astype("float32"), data[1][1])
+    teacher = task.baseline(cache, data[0], TEACHER_SEED)
+    print(f"teacher: {accuracy(teacher, data[1]):.3f}", flush=True)
+    if part == "stored":
+        compare_stored_steps(cache, data, teacher, limit)
+    run = {"student": student, "own": own, "speech": spoken, "stored": functools.partial(stored, cache)}[part]
+    trial = "" if limit is None else f"-trial-{limit}"
+    runs = Runs(cache / f"distillation-{part}{trial}.json")
+    for seed in arguments.seeds:
+        for row in rows_of(part):
+            if not arguments.rows or row[0] in arguments.rows:
+                runs.measure(row, seed, functools.partial(run, data, teacher, seed, limit, *row))
+        for row, (accuracies,) in runs.rows().items():
+            print(f"| {' | '.join(row)} | {mean_and_each(accuracies)} |", flush=True)
 
 
 def main() -> None:
-    """Runs the benchmark that is asked for."""
+    """Runs the part that is asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = parser.add_subparsers(dest="part", required=True)
-    step = parts.add_parser("step")
-    step.add_argument("--rounds", type=int, default=7)
-    step.add_argument("--steps", type=int, default=20)
-    step.add_argument("--batch", type=int, default=64)
-    cifar = parts.add_parser("cifar10")
-    cifar.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    cifar.add_argument("--epochs", type=int, default=EPOCHS)
-    cifar.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines")
+    parser.add_argument("part", choices=["step", "student", "own", "stored", "speech"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", help="only these of the part's rows")
+    parser.add_argument("--limit", type=int, help="steps per epoch (of `step`: steps), for a trial")
+    parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and results")
     arguments = parser.parse_args()
-    if arguments.part == "step":
-        time_steps(arguments.rounds, arguments.steps, arguments.batch)
-    else:
-        accuracies(arguments.cache, arguments.seeds, arguments.epochs)
+    (compare_steps if arguments.part == "step" else measure)(arguments)
 
 
 if __name__ == "__main__":

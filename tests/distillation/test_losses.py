@@ -255,3 +255,23 @@ def test_bad_settings_are_refused():
         kd.SoftTargets(activation="tanh")
     with pytest.raises(ValueError, match="power"):
         kd.AttentionTransfer("a", power=0)
+
+
+def test_contrast_is_the_cross_entropy_of_cosines(rng):
+    student, teacher = draw(rng, 6, 4), draw(rng, 6, 4)
+    s, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (student, teacher))
+    cosines = s @ t.T / 0.5
+    rows, columns = softmax(cosines), softmax(cosines.T)
+    expected = -0.5 * (np.log(rows.diagonal()) + np.log(columns.diagonal()))
+    loss = kd.Contrastive(temperature=0.5)
+    np.testing.assert_allclose(features(loss, student, teacher), expected, rtol=1e-4)
+    maps = np.repeat(np.repeat(student[:, None, None], 3, 1), 2, 2)
+    np.testing.assert_allclose(features(loss, maps, teacher), expected, rtol=1e-4)
+    assert (
+        features(kd.Contrastive(), teacher, teacher).max()
+        < features(kd.Contrastive(), student, teacher).min()
+    )
+    assert loss.adapter((None, 7), (None, 4)).units == 4
+    assert kd.Contrastive.from_config(loss.get_config()) == loss
+    with pytest.raises(ValueError, match=r"`temperature` must be a number > 0"):
+        kd.Contrastive(temperature=0)

@@ -6,6 +6,8 @@ from keras import layers
 
 import tfsqueeze as tfs
 from tests.distillation.networks import convnet, images
+from tests.zoo import ZOO, zoo_inputs, zoo_targets
+from tfsqueeze import distillation as kd
 from tfsqueeze.distillation import SoftLabels
 
 
@@ -18,10 +20,11 @@ def logits_of(teacher, x):
 
 
 def by_example(dataset):
-    """Rows of a dataset in order."""
-    parts = [(x.numpy(), {name: value.numpy() for name, value in y.items()}) for x, y in dataset]
-    names = parts[0][1]
-    return np.concatenate([x for x, _ in parts]), {n: np.concatenate([y[n] for _, y in parts]) for n in names}
+    """Rows of a dataset in order: inputs, and a dict of labels and the teacher's logits."""
+    batches = [(x, {**y, "teacher": y["teacher"]["outputs"][0]}) for x, y in dataset]
+    names = batches[0][1]
+    targets = {name: np.concatenate([y[name] for _, y in batches]) for name in names}
+    return np.concatenate([x for x, _ in batches]), targets
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 5e-3)])
@@ -91,6 +94,7 @@ def test_augmentation_is_repeated_exactly(tmp_path):
     assert labels.count == 12
     found, targets = by_example(labels.dataset(x, y, augment=flip, shuffle=True))
     assert len(found) == 24
+    assert labels.dataset(x, y, augment=flip, batch_size=10).cardinality() == 3
     flipped = (found[:, None] == x[:, :, ::-1][None]).all((2, 3, 4)).any(1)
     assert 0 < flipped.sum() < 24
     np.testing.assert_allclose(targets["teacher"], logits_of(teacher, found), atol=1e-4)
@@ -98,38 +102,32 @@ def test_augmentation_is_repeated_exactly(tmp_path):
         labels.dataset(x, y)
 
 
-class Interrupted(keras.Model):
-    """Fails at the third call."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model, self.left = model, 2
-        self.build((None, 8, 8, 3))
-
-    def call(self, inputs, training=False):
-        if tf.executing_eagerly():
-            if self.left == 0:
-                raise KeyboardInterrupt
-            self.left -= 1
-        return self.model(inputs)
-
-
 def test_interrupted_writing_goes_on(tmp_path):
     x, _ = images(40)
-    teacher = Interrupted(convnet(8, activation=None))
+    teacher, path = convnet(8, activation=None), tmp_path / "labels"
+
+    def interrupted(data):
+        for start in range(0, 16, 8):
+            yield data[start : start + 8]
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        SoftLabels.write(tmp_path / "labels", teacher, x, batch_size=8)
+        SoftLabels.write(path, teacher, interrupted(x), features="pool")
     with pytest.raises(ValueError, match=r"unfinished \(16 rows\)"):
-        SoftLabels(tmp_path / "labels")
-    with open(tmp_path / "labels" / "values.bin", "ab") as file:
+        SoftLabels(path)
+    begun = {file.name: file.read_bytes() for file in path.glob("*.bin")}
+    with open(path / "output-0.bin", "ab") as file:
         file.write(b"half a row")
-    teacher.left = 2
     with pytest.raises(ValueError, match="other data, or in another order"):
-        SoftLabels.write(tmp_path / "labels", teacher, x[::-1], batch_size=8)
-    teacher.left = 100
-    labels = SoftLabels.write(tmp_path / "labels", teacher, x, batch_size=10)
-    assert teacher.left >= 97
-    np.testing.assert_allclose(labels.logits(np.arange(40)), teacher.model.predict(x, verbose=0), atol=5e-3)
+        SoftLabels.write(path, teacher, x[::-1], features="pool", batch_size=8)
+    labels = SoftLabels.write(path, teacher, x, features="pool", batch_size=10)
+    for name, content in begun.items():
+        assert (path / name).read_bytes().startswith(content)
+    np.testing.assert_allclose(labels.logits(np.arange(40)), teacher.predict(x, verbose=0), atol=5e-3)
+    whole = SoftLabels.write(tmp_path / "whole", teacher, x, features="pool")
+    np.testing.assert_allclose(
+        *(stored.features(np.arange(40), "pool") for stored in (labels, whole)), atol=5e-3
+    )
 
 
 def test_other_data_damage_and_settings_are_refused(tmp_path):
@@ -148,13 +146,128 @@ def test_other_data_damage_and_settings_are_refused(tmp_path):
         SoftLabels.write(path, teacher, x, dtype="float32")
     with pytest.raises(ValueError, match=r"`top_k` must be between 1 and the 3 classes"):
         SoftLabels.write(tmp_path / "other", teacher, x, top_k=9)
-    values = path / "values.bin"
+    values = path / "output-0.bin"
     values.write_bytes(values.read_bytes()[:-3])
     with pytest.raises(ValueError, match=r"truncated or damaged: 117 bytes instead of 120 for 20 rows"):
         SoftLabels(path)
-    (path / "facts.json").write_text("{")
-    with pytest.raises(ValueError, match="is damaged"):
-        SoftLabels(path)
+    with pytest.raises(ValueError, match="`epochs` must be a whole number"):
+        SoftLabels.write(tmp_path / "other", teacher, x, augment=flip, epochs=0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "{}", '{"version": 1}', '{"version": 2}', None],
+    ids=["cut", "a list", "empty", "of old", "incomplete", "negative"],
+)
+def test_foreign_descriptions_are_refused(tmp_path, content):
+    x, _ = images(4)
+    facts = tmp_path / "labels" / "facts.json"
+    if content is None:
+        SoftLabels.write(facts.parent, convnet(), x)
+        content = facts.read_text().replace('"rows": 4', '"rows": -4')
+    facts.parent.mkdir(exist_ok=True)
+    facts.write_text(content)
+    for read in (lambda: SoftLabels(facts.parent), lambda: SoftLabels.write(facts.parent, convnet(), x)):
+        with pytest.raises(ValueError, match=r"describes no soft labels, is of another version or damaged"):
+            read()
+
+
+def test_foreign_folders_are_left_alone(tmp_path):
+    x, _ = images(4)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "examples.bin").write_bytes(b"precious")
+    for path in (tmp_path / "labels", tmp_path / "labels" / "examples.bin"):
+        with pytest.raises(ValueError, match=r"is no folder of soft labels.*Give another folder"):
+            SoftLabels.write(path, convnet(), x)
+    assert (tmp_path / "labels" / "examples.bin").read_bytes() == b"precious"
+
+
+def test_answers_that_are_not_finite_are_refused(tmp_path):
+    x, _ = images(4)
+    teacher = convnet()
+    teacher.get_layer("head").bias.assign([np.nan, 0, 0])
+    with pytest.raises(ValueError, match=r"examples from number 0 on are not finite \(output-0.bin\)"):
+        SoftLabels.write(tmp_path / "labels", teacher, x)
+
+
+def test_features_are_stored_beside_outputs(tmp_path):
+    x, y = images(32)
+    teacher, logs = convnet(8), []
+    layers_kept = ["conv2", "pool"]
+    labels = SoftLabels.write(tmp_path / "labels", teacher, x, features=layers_kept, dtype="float32")
+    expected = keras.Model(teacher.input, [teacher.get_layer(name).output for name in layers_kept])(x)
+    for name, values in zip(layers_kept, expected, strict=True):
+        np.testing.assert_allclose(labels.features(np.arange(32), name), values, rtol=1e-4, atol=1e-5)
+    for source in (teacher, labels):
+        keras.utils.set_random_seed(5)
+        losses = [kd.SoftTargets(), kd.Features("conv2"), kd.RelationalDistance("pool")]
+        distiller = tfs.Distiller(convnet(), source, losses, alpha=0.7)
+        distiller.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+        data = (x, y) if source is teacher else (labels.dataset(x, y, batch_size=16, shuffle=False),)
+        options = {"batch_size": 16} if source is teacher else {}
+        logs.append(distiller.fit(*data, shuffle=False, verbose=0, **options).history)
+    for name, values in logs[0].items():
+        np.testing.assert_allclose(logs[1][name], values, rtol=1e-3, atol=1e-5, err_msg=name)
+    distiller.save(tmp_path / "distiller.keras")
+    again = keras.models.load_model(tmp_path / "distiller.keras")
+    assert again.teacher.get_config() == distiller.teacher.get_config()
+    with pytest.raises(ValueError, match=r"layer 'conv1' are not stored.*Stored are: \['conv2', 'pool'\]"):
+        tfs.Distiller(convnet(), labels, kd.Features("conv1"))
+    with pytest.raises(ValueError, match=r"features of layer 'conv1' are not stored"):
+        labels.features(np.arange(2), "conv1")
+    with pytest.raises(ValueError, match=r"no layer 'conv3' in its graph. Did you mean 'conv"):
+        SoftLabels.write(tmp_path / "other", teacher, x, features="conv3")
+
+
+def test_several_outputs_are_stored(tmp_path):
+    teacher = ZOO["multi_output"]()
+    student = keras.models.clone_model(teacher)
+    x, y = zoo_inputs(teacher, 12), zoo_targets(teacher, 12)
+    y = {"kind": np.arange(12) % 3, "score": y["score"]}
+    options = {"dtype": "float32", "top_k": {"kind": 2}}
+    labels = SoftLabels.write(tmp_path / "labels", teacher, x, **options)
+    expected = teacher.predict(x, verbose=0)
+    np.testing.assert_allclose(labels.logits(np.arange(12), "score"), expected["score"], rtol=1e-4)
+    shares = np.exp(labels.logits(np.arange(12), "kind"))
+    np.testing.assert_allclose(shares.max(-1), expected["kind"].max(-1), rtol=1e-4)
+    distiller = tfs.Distiller(student, labels, alpha={"kind": 0.5, "score": 1.0})
+    losses = {"kind": "sparse_categorical_crossentropy", "score": "mse"}
+    distiller.compile(keras.optimizers.SGD(0.0), losses, run_eagerly=True)
+    weights = np.linspace(0, 1, 12).astype("float32")
+    alone = labels.dataset(x, y, shuffle=False)
+    logs = distiller.fit(alone, verbose=0).history
+    squared = ((student.predict(x, verbose=0)["score"] - expected["score"]) ** 2).mean()
+    soft = distiller.fit(labels.dataset(x, y, np.zeros(12, "float32")), verbose=0).history
+    assert logs["distillation_loss"][0] > squared > 0
+    assert soft["distillation_loss"] == [0.0]
+    batch = next(iter(labels.dataset(x, y, weights, batch_size=12, shuffle=False)))
+    np.testing.assert_allclose(batch[2], weights)
+    with pytest.raises(ValueError, match=r"has outputs \['kind', 'score'\]: name one"):
+        labels.logits(np.arange(2))
+    with pytest.raises(ValueError, match=r"`top_k` must be between 1 and the 1 classes.*'score'"):
+        SoftLabels.write(tmp_path / "other", teacher, x, top_k=2)
+    with pytest.raises(ValueError, match=r"`top_k` names the output 'kinds'.*Did you mean 'kind'"):
+        SoftLabels.write(tmp_path / "other", teacher, x, top_k={"kinds": 2})
+
+
+def test_unlabelled_data_teach_by_what_is_stored(tmp_path):
+    x, y = images(32)
+    labels = SoftLabels.write(tmp_path / "labels", convnet(8), x)
+    distiller = tfs.Distiller(convnet(), labels, alpha=1.0)
+    distiller.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], run_eagerly=True)
+    logs = distiller.fit(labels.dataset(x), epochs=3, verbose=0, validation_data=(x, y)).history
+    assert logs["distillation_loss"][2] < logs["distillation_loss"][0]
+    assert "val_accuracy" in logs
+
+
+def test_stored_labels_under_a_strategy(tmp_path, mirrored):
+    x, y = images(32)
+    labels = SoftLabels.write(tmp_path / "labels", convnet(8), x, features="pool")
+    with mirrored.scope():
+        distiller = tfs.Distiller(convnet(), labels, [kd.SoftTargets(), kd.Features("pool")])
+        distiller.compile("sgd", "sparse_categorical_crossentropy")
+    logs = distiller.fit(labels.dataset(x, y, batch_size=16), verbose=0).history
+    assert np.isfinite(logs["loss"]).all()
 
 
 def test_positions_and_several_inputs(tmp_path):

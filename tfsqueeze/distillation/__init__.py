@@ -1,6 +1,7 @@
 """Losses between a student and a teacher, so that `tfs.distillation.X` reads as in Keras."""
 
 from tfsqueeze.distillation.assistants import teach_in_turn
+from tfsqueeze.distillation.contrastive import Contrastive
 from tfsqueeze.distillation.decoupled import DecoupledKD
 from tfsqueeze.distillation.features import AttentionTransfer, Features
 from tfsqueeze.distillation.keras_loss import KerasLoss
@@ -16,6 +17,7 @@ from tfsqueeze.distillation.teachers import Teachers
 __all__ = [
     "AttentionTransfer",
     "Comparison",
+    "Contrastive",
     "DecoupledKD",
     "DistillationLoss",
     "FeatureLoss",

@@ -252,7 +252,7 @@ class Distiller(StudentModel):
     def _lesson(self, x, y):
         """What the teacher is called on."""
         if isinstance(self.teacher, StoredTeacher):
-            return self.teacher.logits(y)
+            return self.teacher.answers(y)
         return fit_images(self.teacher, x)
 
     def _labels(self, y):

@@ -65,12 +65,6 @@ def classifier(features: tuple, output: Output, place: str) -> keras.Layer:
     )
 
 
-def pooled(features):
-    """Features averaged over their positions: shape (batch, channels)."""
-    axes = tuple(range(1, len(features.shape) - 1))
-    return keras.ops.mean(features, axis=axes) if axes else features
-
-
 def built(layer: keras.Layer, shape: Sequence) -> keras.Layer:
     """The layer with weights for inputs of a shape."""
     if not layer.built:

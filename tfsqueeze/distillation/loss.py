@@ -137,3 +137,9 @@ def resized(features, like):
         size = (ops.shape(like)[1], 1)
         return ops.image.resize(features[:, :, None], size, data_format="channels_last")[:, :, 0]
     return features
+
+
+def pooled(features):
+    """Features of shape (batch, ..., channels) averaged over their positions: (batch, channels)."""
+    positions = tuple(range(1, len(features.shape) - 1))
+    return ops.mean(features, axis=positions) if positions else features

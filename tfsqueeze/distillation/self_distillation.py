@@ -15,6 +15,7 @@ from tfsqueeze.distillation.capture import Capture
 from tfsqueeze.distillation.exit_places import regular_places
 from tfsqueeze.distillation.features import Features
 from tfsqueeze.distillation.images import fit_images
+from tfsqueeze.distillation.loss import pooled
 from tfsqueeze.distillation.output_pairs import outputs_of, pair_outputs
 from tfsqueeze.distillation.reduction import weighted_mean
 from tfsqueeze.distillation.settings import Setting
@@ -169,10 +170,10 @@ class SelfDistillation(keras.Model):
         return ops.sum(ops.stack([ops.cast(part, "float32") for part in parts]))
 
     def _hinted(self, hint, features, batch: Batch):
-        target = ops.stop_gradient(ops.cast(exit_heads.pooled(hint), "float32"))
+        target = ops.stop_gradient(ops.cast(pooled(hint), "float32"))
         weights = keras.tree.flatten(batch.sample_weight)
         for adapter, value in zip(self.adapters, features, strict=True):
-            own = ops.cast(adapter(exit_heads.pooled(value)), "float32")
+            own = ops.cast(adapter(pooled(value)), "float32")
             yield weighted_mean(Features().compare(own, target), weights[0] if len(weights) == 1 else None)
 
     def _track(self, tracker, value, y_pred) -> None:

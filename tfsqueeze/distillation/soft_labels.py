@@ -1,35 +1,31 @@
 """Soft labels kept on disk: the teacher runs once, students learn from the file."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsqueeze.core.checks import check_choice, check_model
-from tfsqueeze.core.data import Examples, InputSpec, collect, input_specs, pack_inputs, stream
-from tfsqueeze.core.resuming import check_same_work, weights_digest
-from tfsqueeze.distillation.activations import logits_of
+from tfsqueeze.core.data import Examples, InputSpec, collect
 from tfsqueeze.distillation.label_store import (
-    CLASSES,
-    DIGEST_BYTES,
     EXAMPLES,
-    VALUES,
-    Facts,
+    REMEDY,
     LabelStore,
+    classes_file,
     example_digests,
+    features_file,
+    values_file,
 )
-from tfsqueeze.distillation.output_pairs import outputs_of
+from tfsqueeze.distillation.label_writing import Augment, LabelWriter, augmented
+from tfsqueeze.distillation.output_pairs import check_names
 from tfsqueeze.distillation.stored_teacher import StoredTeacher
-
-Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class SoftLabels:
-    """The logits of a teacher on a dataset, read from a folder that `SoftLabels.write` made.
+    """What a teacher says of a dataset, read from a folder that `SoftLabels.write` made.
 
     Given to `tfs.Distiller` as `teacher`; the data to fit on come from `dataset`, which brings examples and
-    labels together. The files are mapped into memory, hold plain numbers, and are never executed.
+    answers together. The files are mapped into memory, hold plain numbers, and are never executed.
 
     Args:
         path: the folder.
@@ -38,7 +34,7 @@ class SoftLabels:
         count: examples, in one pass over the data.
 
     Raises:
-        ValueError: if there is no store, it is unfinished, truncated or damaged.
+        ValueError: if there is no store, it is unfinished, truncated, damaged or something else.
 
     Example:
         >>> labels = tfs.distillation.SoftLabels.write("labels", teacher, x, top_k=5)
@@ -68,8 +64,10 @@ class SoftLabels:
         teacher: keras.Model,
         data,
         *,
+        features: str | Sequence[str] = (),
         dtype: str = "float16",
-        top_k: int | None = None,
+        top_k: int | Mapping[str, int] | None = None,
+        activation: str | Mapping[str, str] | None = None,
         augment: Augment | None = None,
         epochs: int = 1,
         seed: int = 0,
@@ -79,11 +77,14 @@ class SoftLabels:
 
         Args:
             path: a folder, made if missing.
-            teacher: a built model with one output.
+            teacher: a built model, its outputs and features of fixed size.
             data: inputs in any form of `model.fit`, always in the same order; labels are not used.
-            dtype: "float16" or "float32", of the stored logits.
+            features: names or paths of layers whose features are stored too, for losses on them.
+            dtype: "float16" or "float32", of the stored numbers.
             top_k: number of classes to store for each example; the others share the rest of the probability
-                evenly. None stores all. For softmax classes only.
+                evenly. A number or a dict by output; None stores all. For softmax classes only.
+            activation: "softmax", "sigmoid" or "linear" (logits), or a dict by output; None to read it from
+                the last layers.
             augment: a TensorFlow function of one example and a seed (int64 tensor of two numbers) that
                 returns the example changed, the same for the same seed (`tf.image.stateless_*`).
             epochs: passes over the data, each augmented differently; 1 without augmentation.
@@ -91,27 +92,19 @@ class SoftLabels:
             batch_size: examples per call of the teacher.
 
         Raises:
-            ValueError: if the folder holds labels of another teacher, other data or settings.
+            ValueError: if a layer is not there, a setting is out of range, or the folder holds labels of
+                another teacher, other data or settings, or something else.
         """
-        check_model(teacher, "SoftLabels.write()")
-        check_choice("dtype", dtype, ("float16", "float32"))
-        if augment is None and epochs != 1:
-            raise ValueError(
-                f"Without `augment` all epochs are alike. Received: epochs={epochs}. Leave it at 1."
-            )
-        store = LabelStore(path)
-        facts = _begin(store, _new_facts(teacher, dtype, top_k, None if augment is None else seed, epochs))
-        if not facts.is_finished:
-            for inputs, digests in _unwritten(store, teacher, data, augment, facts, batch_size):
-                _append(store, facts, teacher, inputs, digests)
-            facts.is_finished = True
-            store.write_facts(facts)
+        options = {"dtype": dtype, "top_k": top_k, "activation": activation}
+        passes = {"augment": augment, "epochs": epochs, "seed": seed}
+        LabelWriter(path, teacher, features=features, **options, **passes).write(data, batch_size)
         return cls(path)
 
     def dataset(
         self,
         x,
         y=None,
+        sample_weight=None,
         *,
         batch_size: int = 32,
         shuffle: bool = True,
@@ -122,7 +115,8 @@ class SoftLabels:
 
         Args:
             x: the inputs the labels were made from, in the same order and any form (read into memory).
-            y: labels, or None if `x` has them or there are none.
+            y: labels, or None if `x` has them or there are none: then the teacher alone teaches.
+            sample_weight: a weight for each example, or None.
             batch_size: examples per batch.
             shuffle: whether to shuffle, within each epoch that was stored.
             augment: the function the labels were written with.
@@ -136,26 +130,58 @@ class SoftLabels:
                 f"The soft labels were written {'without' if augment else 'with'} `augment`: give the same."
             )
         specs = [InputSpec(name, tuple(shape), dtype) for name, shape, dtype in self._facts.inputs]
-        examples = collect(x if y is None else (x, y), specs)
+        given = (x,) if y is None else (x, y)
+        examples = collect((x, y, sample_weight) if sample_weight is not None else given, specs)
         self._check_examples(examples)
+        examples = _as_tensors(examples)
         rows = tf.data.Dataset.range(self._facts.epochs).flat_map(
             lambda epoch: self._order(epoch, shuffle, seed)
         )
-        return rows.batch(batch_size).map(lambda row: self._batch(examples, row, augment)).prefetch(2)
+        batches = rows.batch(batch_size).map(
+            lambda row: self._batch(examples, row, augment), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        # Known to Keras, which otherwise takes the end of the data for a mistake.
+        known = tf.data.experimental.assert_cardinality(-(-self._facts.rows // batch_size))
+        return batches.apply(known).prefetch(tf.data.AUTOTUNE)
 
-    def as_model(self) -> keras.Model:
-        """What stands for the teacher in a distiller: a model of the stored logits."""
-        return StoredTeacher((*self._facts.shape[:-1], self._facts.classes), self._facts.activation)
+    def as_model(self) -> StoredTeacher:
+        """What stands for the teacher in a distiller: a model of the stored answers."""
+        outputs = [(output.name, output.shape, output.activation) for output in self._facts.outputs]
+        return StoredTeacher(outputs, self._facts.features)
 
-    def logits(self, rows: np.ndarray) -> np.ndarray:
-        """The stored logits of some rows as float32, shape (rows, ..., classes)."""
-        values = np.asarray(self._columns[VALUES][rows], "float32")
-        if self._facts.top_k is None:
+    def logits(self, rows: np.ndarray, output: str | None = None) -> np.ndarray:
+        """The stored logits (or values) of some rows as float32, shape (rows, ..., classes).
+
+        Args:
+            rows: indices of examples; those of the second stored pass begin at `count`.
+            output: name of the output; None for the only one.
+        """
+        names = [stored.name for stored in self._facts.outputs]
+        if output is None and len(names) > 1:
+            raise ValueError(f"The teacher has outputs {names}: name one as `output`.")
+        check_names([] if output is None else [output], names, "output")
+        return self._logits(rows, 0 if output is None else names.index(output))
+
+    def features(self, rows: np.ndarray, layer: str) -> np.ndarray:
+        """The stored features of a layer for some rows as float32, shape (rows, ...)."""
+        layers = list(self._facts.features)
+        if layer not in layers:
+            raise ValueError(
+                f"The features of layer {layer!r} are not stored. Stored are: {layers or 'none'}."
+            )
+        return np.asarray(self._columns[features_file(layers.index(layer))][rows], "float32")
+
+    def _logits(self, rows, index: int) -> np.ndarray:
+        output = self._facts.outputs[index]
+        values = np.asarray(self._columns[values_file(index)][rows], "float32")
+        if output.top_k is None:
             return values
+        classes, total = self._columns[classes_file(index)][rows].astype("int64"), output.shape[-1]
+        if (classes >= total).any():
+            raise ValueError(f"{str(self._store.path)!r} is damaged: it holds unknown classes. {REMEDY}")
         rest = np.clip(1 - np.exp(values).sum(-1, keepdims=True), 1e-7, None)
-        others = max(self._facts.classes - self._facts.top_k, 1)
-        filled = np.repeat(np.log(rest / others), self._facts.classes, axis=-1).astype("float32")
-        np.put_along_axis(filled, self._columns[CLASSES][rows].astype("int64"), values, axis=-1)
+        filled = np.repeat(np.log(rest / max(total - output.top_k, 1)), total, axis=-1).astype("float32")
+        np.put_along_axis(filled, classes, values, axis=-1)
         return filled
 
     def _order(self, epoch, shuffle: bool, seed: int):
@@ -166,17 +192,33 @@ class SoftLabels:
 
     def _batch(self, examples: Examples, rows, augment):
         index = rows % self.count
-        inputs = {name: tf.gather(array, index) for name, array in examples.inputs.items()}
+
+        def chosen(arrays):
+            return keras.tree.map_structure(lambda array: tf.gather(array, index), arrays)
+
+        inputs = chosen(examples.inputs)
         if augment is not None:
-            inputs = _augment_batch(inputs, rows, self._facts.seed, augment)
-        logits = tf.numpy_function(self.logits, [rows], tf.float32)
-        logits.set_shape((None, *self._facts.shape[:-1], self._facts.classes))
-        targets = {"teacher": logits}
+            inputs = augmented(inputs, rows, self._facts.seed, augment)
+        targets = {"teacher": self._answers(rows)}
         if examples.targets is not None:
-            targets["labels"] = keras.tree.map_structure(
-                lambda array: tf.gather(array, index), examples.targets
-            )
-        return (next(iter(inputs.values())) if len(inputs) == 1 else inputs), targets
+            targets["labels"] = chosen(examples.targets)
+        inputs = next(iter(inputs.values())) if len(inputs) == 1 else inputs
+        return (inputs, targets) if examples.weights is None else (inputs, targets, chosen(examples.weights))
+
+    def _answers(self, rows) -> dict[str, tuple]:
+        """Tensors of the stored rows; their shapes are known, which compiled steps need."""
+        outputs, layers = self._facts.outputs, list(self._facts.features)
+
+        def read(rows):
+            answers = [self._logits(rows, index) for index in range(len(outputs))]
+            return answers + [self.features(rows, layer) for layer in layers]
+
+        shapes = [output.shape for output in outputs] + list(self._facts.features.values())
+        tensors = tf.numpy_function(read, [rows], [tf.float32] * len(shapes))
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            tensor.set_shape((None, *shape))
+        answers = {"outputs": tuple(tensors[: len(outputs)])}
+        return {**answers, "features": tuple(tensors[len(outputs) :])} if layers else answers
 
     def _check_examples(self, examples: Examples) -> None:
         if len(examples) != self.count:
@@ -189,81 +231,10 @@ class SoftLabels:
             )
 
 
-def _new_facts(teacher, dtype, top_k, seed, epochs) -> Facts:
-    outputs = outputs_of(teacher)
-    if len(outputs) != 1 or None in outputs[0].shape[1:]:
-        shapes = {output.name: output.shape for output in outputs}
-        raise ValueError(f"SoftLabels stores one output of fixed size. The teacher has {shapes}.")
-    (output,) = outputs
-    classes = output.shape[-1]
-    if top_k is not None and not (output.activation != "sigmoid" and 1 <= top_k <= classes):
-        raise ValueError(
-            f"`top_k` must be between 1 and the {classes} classes of a softmax. Received: top_k={top_k}, "
-            f"an output with activation {output.activation!r}."
+def _as_tensors(examples: Examples) -> Examples:
+    """Held beside the graph of the pipeline; arrays would become part of it, which must not exceed 2 GB."""
+    with tf.device("CPU"):
+        inputs, targets, weights = keras.tree.map_structure(
+            tf.convert_to_tensor, (examples.inputs, examples.targets, examples.weights), none_is_leaf=False
         )
-    shape = (*output.shape[1:-1], classes if top_k is None else top_k)
-    inputs = [[spec.name, list(spec.shape), spec.dtype] for spec in input_specs(teacher)]
-    return Facts(
-        shape, classes, dtype, top_k, output.activation, inputs, weights_digest(teacher), seed, epochs
-    )
-
-
-def _begin(store: LabelStore, facts: Facts) -> Facts:
-    stored = store.read_facts()
-    if stored is not None:
-        check_same_work(store.path, *({k: str(v) for k, v in f.settings().items()} for f in (stored, facts)))
-        facts = stored
-    if not facts.is_finished:
-        store.begin(facts)
-    return facts
-
-
-def _unwritten(store, teacher, data, augment, facts: Facts, batch_size: int):
-    """(inputs, digests) of every batch that is not stored yet; what is stored must be of the same data."""
-    stored = np.array(store.mapped(facts)[EXAMPLES]) if facts.rows else np.empty((0, DIGEST_BYTES))
-    row = 0
-    for _ in range(facts.epochs):
-        for batch in stream(data, input_specs(teacher), batch_size=batch_size):
-            digests, rows = example_digests(batch.inputs), np.arange(row, row + len(batch))
-            row += len(batch)
-            known = stored[rows[0] : rows[-1] + 1]
-            if (digests[: len(known)] != known).any():
-                raise ValueError(
-                    f"{str(store.path)!r} holds soft labels of other data, or in another order. Give the "
-                    "same data, unshuffled, or another folder."
-                )
-            inputs = {name: array[len(known) :] for name, array in batch.inputs.items()}
-            if len(known) == len(batch):
-                continue
-            if augment is not None:
-                inputs = _augment_batch(inputs, tf.constant(rows[len(known) :]), facts.seed, augment)
-            yield inputs, digests[len(known) :]
-    if row == 0:
-        raise ValueError("The data is empty: not a single example could be read from it.")
-
-
-def _append(store, facts, teacher, inputs, digests) -> None:
-    outputs = teacher(pack_inputs(teacher, inputs), training=False)
-    logits = keras.tree.flatten(outputs)[0]
-    values = tf.convert_to_tensor(logits_of(logits, facts.activation)).numpy()
-    columns = {EXAMPLES: digests}
-    if facts.top_k is not None:
-        values = tf.nn.log_softmax(values).numpy()
-        columns[CLASSES] = np.argsort(-values, axis=-1)[..., : facts.top_k]
-        values = np.take_along_axis(values, columns[CLASSES], axis=-1)
-    elif facts.activation == "softmax":
-        values = tf.nn.log_softmax(values).numpy()
-    limit = np.finfo(facts.dtype).max
-    store.append(facts, {**columns, VALUES: np.clip(values, -limit, limit)})
-
-
-def _augment_batch(inputs, rows, seed: int, augment):
-    seeds = tf.stack([tf.fill(tf.shape(rows), tf.constant(seed, tf.int64)), tf.cast(rows, tf.int64)], axis=1)
-    return {
-        name: tf.map_fn(
-            lambda both: augment(both[0], both[1]),
-            (value, seeds),
-            fn_output_signature=tf.as_dtype(value.dtype),
-        )
-        for name, value in inputs.items()
-    }
+    return Examples(inputs, targets, weights)

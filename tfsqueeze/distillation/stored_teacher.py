@@ -1,9 +1,11 @@
 """What stands for the teacher where its answers are stored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import layers
+
+from tfsqueeze.core.checks import did_you_mean
 
 
 @keras.saving.register_keras_serializable(package="tfsqueeze")
@@ -11,16 +13,27 @@ class StoredTeacher(keras.Model):
     """A model whose inputs are stored logits and whose outputs are what the teacher made of them.
 
     Args:
-        shape: of one example's logits.
-        activation: "softmax", "sigmoid" or "linear", of the teacher's output.
+        outputs: name, shape of one example and activation ("softmax", "sigmoid" or "linear") of each output.
+        features: shape of one example's features, by layer.
         name: of this model.
     """
 
-    def __init__(self, shape, activation: str, name: str = "stored_teacher"):
-        logits = keras.Input(shape, name="logits")
-        outputs = layers.Activation(activation, dtype="float32", name="output")(logits)
-        super().__init__(inputs=logits, outputs=outputs, name=name)
-        self._settings = {"shape": list(shape), "activation": activation}
+    def __init__(
+        self,
+        outputs: Sequence[tuple[str, Sequence[int], str]],
+        features: Mapping[str, Sequence[int]],
+        name: str = "stored_teacher",
+    ):
+        logits = [keras.Input(shape, name=f"{output}_logits") for output, shape, _ in outputs]
+        ends = [
+            layers.Activation(activation, dtype="float32", name=output)(values)
+            for (output, _, activation), values in zip(outputs, logits, strict=True)
+        ]
+        super().__init__(inputs=logits, outputs=ends if len(ends) > 1 else ends[0], name=name)
+        self._settings = {
+            "outputs": [[output, list(shape), activation] for output, shape, activation in outputs],
+            "features": {layer: list(shape) for layer, shape in features.items()},
+        }
 
     def get_config(self):
         """The constructor's arguments."""
@@ -31,6 +44,11 @@ class StoredTeacher(keras.Model):
         """Makes the model again."""
         return cls(**config)
 
+    @property
+    def feature_shapes(self) -> dict[str, list[int]]:
+        """Shape of one example's stored features, by layer."""
+        return dict(self._settings["features"])
+
     @staticmethod
     def labels(targets):
         """The true labels in the targets of `SoftLabels.dataset`, or the targets themselves."""
@@ -39,11 +57,11 @@ class StoredTeacher(keras.Model):
         return targets
 
     @staticmethod
-    def logits(targets):
-        """The stored logits in the targets of `SoftLabels.dataset`.
+    def answers(targets):
+        """What is stored of the teacher, in the targets of `SoftLabels.dataset`.
 
         Raises:
-            ValueError: if there are none in them.
+            ValueError: if there is none in them.
         """
         if not isinstance(targets, Mapping) or "teacher" not in targets:
             raise ValueError(
@@ -51,3 +69,34 @@ class StoredTeacher(keras.Model):
                 "brings them along. The targets received hold none."
             )
         return targets["teacher"]
+
+
+class StoredCapture:
+    """The stored features of a teacher, in the place of `Capture`.
+
+    Args:
+        teacher: what stands for the teacher.
+        wanted: names of layers.
+
+    Raises:
+        ValueError: if the features of one of them are not stored.
+    """
+
+    def __init__(self, teacher: StoredTeacher, wanted: set[str]):
+        self._teacher = teacher
+        self._shapes = teacher.feature_shapes
+        for layer in sorted(wanted - self._shapes.keys()):
+            raise ValueError(
+                f"The features of layer {layer!r} are not stored with the soft labels. "
+                f"{did_you_mean(layer, self._shapes)} Stored are: {sorted(self._shapes) or 'none'}. Name "
+                "them when writing: SoftLabels.write(..., features=[...])."
+            )
+
+    def shape(self, layer: str) -> tuple:
+        """Shape of a layer's features, batch axis first."""
+        return (None, *self._shapes[layer])
+
+    def __call__(self, answers, training: bool):
+        """The outputs, and the features by layer."""
+        features = dict(zip(self._shapes, answers.get("features", ()), strict=True))
+        return self._teacher(list(answers["outputs"]), training=training), features

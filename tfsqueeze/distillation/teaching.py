@@ -14,6 +14,7 @@ from tfsqueeze.distillation.output_pairs import OutputPair, check_names
 from tfsqueeze.distillation.reduction import weighted_mean
 from tfsqueeze.distillation.regression import Regression
 from tfsqueeze.distillation.soft_targets import SoftTargets
+from tfsqueeze.distillation.stored_teacher import StoredCapture, StoredTeacher
 from tfsqueeze.distillation.structures import is_regression, part_of
 
 
@@ -63,7 +64,7 @@ class Teaching:
     def __init__(self, student, teacher, losses: list[DistillationLoss], pairs: list[OutputPair]):
         self.pairs = pairs
         self._student = Capture(student, _layers(losses, "student_layer"), "student")
-        self._teacher = Capture(teacher, _layers(losses, "teacher_layer"), "teacher")
+        self._teacher = _teacher_capture(teacher, _layers(losses, "teacher_layer"))
         for loss in losses:
             self._check(loss)
 
@@ -178,6 +179,11 @@ def _compare_features(loss, adapter, student, teacher, batch):
     values = loss.compare(ops.cast(features, "float32"), ops.cast(target, "float32"))
     weights = keras.tree.flatten(batch.sample_weight)
     return weighted_mean(values, weights[0] if len(weights) == 1 else None, mask)
+
+
+def _teacher_capture(teacher, layers: set[str]) -> Capture | StoredCapture:
+    is_stored = isinstance(teacher, StoredTeacher)
+    return StoredCapture(teacher, layers) if is_stored else Capture(teacher, layers, "teacher")
 
 
 def _layers(losses, attribute: str) -> set[str]:

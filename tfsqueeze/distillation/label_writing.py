@@ -1,0 +1,170 @@
+"""Running a teacher over a dataset and keeping what it says."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfsqueeze.core.checks import check_choice, check_model
+from tfsqueeze.core.data import input_specs, pack_inputs, stream
+from tfsqueeze.core.resuming import check_same_work, weights_digest
+from tfsqueeze.distillation.activations import logits_of
+from tfsqueeze.distillation.capture import Capture
+from tfsqueeze.distillation.label_store import (
+    DIGEST_BYTES,
+    EXAMPLES,
+    Facts,
+    LabelStore,
+    StoredOutput,
+    classes_file,
+    example_digests,
+    features_file,
+    values_file,
+)
+from tfsqueeze.distillation.output_pairs import check_names, outputs_of
+
+Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class LabelWriter:
+    """Writes soft labels to a folder, and goes on where the last writing was interrupted.
+
+    Args:
+        path: the folder.
+        teacher: a built model.
+        features, dtype, top_k, activation, augment, epochs, seed: see `SoftLabels.write`.
+
+    Raises:
+        ValueError: if a setting is out of range, or the folder holds other labels.
+    """
+
+    def __init__(self, path, teacher, *, features, dtype, top_k, activation, augment, epochs, seed):
+        check_model(teacher, "SoftLabels.write()")
+        check_choice("dtype", dtype, ("float16", "float32"))
+        _check_epochs(epochs, augment)
+        self._teacher, self._augment = teacher, augment
+        layers = [features] if isinstance(features, str) else list(features or [])
+        self._capture = Capture(teacher, set(layers), "teacher")
+        outputs = _stored_outputs(teacher, activation, top_k)
+        shapes = {layer: _fixed(f"Layer {layer!r}", self._capture.shape(layer)) for layer in layers}
+        inputs = [[spec.name, list(spec.shape), spec.dtype] for spec in input_specs(teacher)]
+        new_seed = None if augment is None else seed
+        facts = Facts(outputs, shapes, dtype, inputs, weights_digest(teacher), new_seed, epochs)
+        self._store = LabelStore(path)
+        stored = self._store.read_facts()
+        if stored is not None:
+            check_same_work(path, stored.settings(), facts.settings())
+        self._facts = stored or facts
+        eager = teacher.run_eagerly
+        self._run = self._answers if eager else tf.function(self._answers, reduce_retracing=True)
+
+    def write(self, data, batch_size: int) -> None:
+        """Runs the teacher over what is not stored yet."""
+        if self._facts.is_finished:
+            return
+        self._store.begin(self._facts)
+        for inputs, digests in self._unwritten(data, batch_size):
+            self._append(inputs, digests)
+        self._facts.is_finished = True
+        self._store.write_facts(self._facts)
+
+    def _answers(self, inputs):
+        """Logits or values of every output, and features by layer."""
+        outputs, features = self._capture(inputs, training=False)
+        pairs = zip(keras.tree.flatten(outputs), self._facts.outputs, strict=True)
+        return [logits_of(tensor, output.activation) for tensor, output in pairs], features
+
+    def _unwritten(self, data, batch_size: int) -> Iterator[tuple[dict, np.ndarray]]:
+        """(inputs, digests) of what is not stored yet; what is stored must be of the same data."""
+        facts, row = self._facts, 0
+        stored = np.array(self._store.mapped(facts)[EXAMPLES]) if facts.rows else np.empty((0, DIGEST_BYTES))
+        for _ in range(facts.epochs):
+            for batch in stream(data, input_specs(self._teacher), batch_size=batch_size):
+                digests, rows = example_digests(batch.inputs), np.arange(row, row + len(batch))
+                row += len(batch)
+                known = stored[rows[0] : rows[-1] + 1]
+                if (digests[: len(known)] != known).any():
+                    raise ValueError(
+                        f"{str(self._store.path)!r} holds soft labels of other data, or in another order. "
+                        "Give the same data, unshuffled, or another folder."
+                    )
+                if len(known) == len(batch):
+                    continue
+                inputs = {name: array[len(known) :] for name, array in batch.inputs.items()}
+                if self._augment is not None:
+                    rows_left = tf.constant(rows[len(known) :])
+                    inputs = augmented(inputs, rows_left, facts.seed, self._augment)
+                yield inputs, digests[len(known) :]
+        if row == 0:
+            raise ValueError("The data is empty: not a single example could be read from it.")
+
+    def _append(self, inputs, digests) -> None:
+        logits, features = self._run(pack_inputs(self._teacher, inputs))
+        columns = {}
+        for index, (output, values) in enumerate(zip(self._facts.outputs, logits, strict=True)):
+            columns |= _output_columns(index, output, values.numpy())
+        for index, layer in enumerate(self._facts.features):
+            columns[features_file(index)] = np.asarray(features[layer], "float32")
+        limit = np.finfo(self._facts.dtype).max
+        for name, values in columns.items():
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"The teacher's answers to the examples from number {self._facts.rows} on are not finite "
+                    f"({name}). Look at the data there, or at the teacher's weights."
+                )
+            columns[name] = np.clip(values, -limit, limit) if values.dtype.kind == "f" else values
+        self._store.append(self._facts, {**columns, EXAMPLES: digests})
+
+
+def augmented(inputs: dict, rows, seed: int, augment: Augment) -> dict:
+    """Every input of every example changed as its row and the seed say."""
+    seeds = tf.stack([tf.fill(tf.shape(rows), tf.constant(seed, tf.int64)), tf.cast(rows, tf.int64)], axis=1)
+    return {
+        name: tf.map_fn(
+            lambda both: augment(both[0], both[1]),
+            (value, seeds),
+            fn_output_signature=tf.as_dtype(value.dtype),
+        )
+        for name, value in inputs.items()
+    }
+
+
+def _output_columns(index: int, output: StoredOutput, values: np.ndarray) -> dict[str, np.ndarray]:
+    if output.top_k is None:
+        softened = tf.nn.log_softmax(values).numpy() if output.activation == "softmax" else values
+        return {values_file(index): softened}
+    values = tf.nn.log_softmax(values).numpy()
+    classes = np.argsort(-values, axis=-1, kind="stable")[..., : output.top_k]
+    return {values_file(index): np.take_along_axis(values, classes, axis=-1), classes_file(index): classes}
+
+
+def _stored_outputs(teacher, activation, top_k) -> list[StoredOutput]:
+    outputs = outputs_of(teacher, activation)
+    names = [output.name for output in outputs]
+    wanted = top_k if isinstance(top_k, Mapping) else dict.fromkeys(names, top_k)
+    check_names(wanted, names, "top_k")
+    stored = []
+    for output in outputs:
+        shape, count = _fixed(f"Output {output.name!r}", output.shape), wanted.get(output.name)
+        is_count = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= shape[-1]
+        if count is not None and (not is_count or output.activation == "sigmoid"):
+            raise ValueError(
+                f"`top_k` must be between 1 and the {shape[-1]} classes of a softmax. Received: "
+                f"top_k={top_k!r}, an output {output.name!r} with activation {output.activation!r}."
+            )
+        stored.append(StoredOutput(output.name, shape, output.activation, count))
+    return stored
+
+
+def _fixed(what: str, shape: Sequence) -> tuple[int, ...]:
+    if None in shape[1:]:
+        raise ValueError(f"SoftLabels stores answers of fixed size. {what} of the teacher has shape {shape}.")
+    return tuple(shape[1:])
+
+
+def _check_epochs(epochs, augment) -> None:
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"`epochs` must be a whole number >= 1. Received: epochs={epochs!r}.")
+    if augment is None and epochs != 1:
+        raise ValueError(f"Without `augment` all epochs are alike. Received: epochs={epochs}. Leave it at 1.")
