@@ -35,9 +35,10 @@ from tfsqueeze.version import __version__
 
 _ON_FIRST_USE = {
     "calibrate": "tfsqueeze.quantization.calibrate",
-    "cluster": "tfsqueeze.clustering.one_shot",
     "check_sparse_inference": "tfsqueeze.export.sparse_inference",
+    "cluster": "tfsqueeze.clustering.one_shot",
     "compare": "tfsqueeze.reporting.compare",
+    "downsample_output": "tfsqueeze.architecture.output_size",
     "export_tflite": "tfsqueeze.export.tflite",
     "export_variants": "tfsqueeze.export.tflite",
     "factorize": "tfsqueeze.architecture.factorize",
@@ -52,7 +53,10 @@ _ON_FIRST_USE = {
     "scale_width": "tfsqueeze.distillation.width",
     "sensitivity": "tfsqueeze.search.sensitivity",
     "set_mixed_precision": "tfsqueeze.precision.policy",
+    "swap_backbone": "tfsqueeze.architecture.backbone",
+    "sweep_input_sizes": "tfsqueeze.search.input_sizes",
     "to_separable": "tfsqueeze.architecture.separable",
+    "with_input_size": "tfsqueeze.architecture.input_size",
     "with_precision": "tfsqueeze.precision.conversion",
 }
 
@@ -74,6 +78,7 @@ __all__ = [
     "cluster",
     "compare",
     "distillation",
+    "downsample_output",
     "explain",
     "export_tflite",
     "export_variants",
@@ -93,7 +98,10 @@ __all__ = [
     "sensitivity",
     "set_mixed_precision",
     "strip_quantization",
+    "swap_backbone",
+    "sweep_input_sizes",
     "to_separable",
+    "with_input_size",
     "with_precision",
 ]
 

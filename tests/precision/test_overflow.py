@@ -60,6 +60,6 @@ def test_callback_warns_once_and_not_of_layers_kept_in_float32():
 
 def test_callback_warns_when_the_loss_scale_has_collapsed():
     model = loud()
-    model.compile(keras.optimizers.LossScaleOptimizer("sgd", initial_scale=0.5), "mse")
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=0.5), "mse")
     with pytest.warns(UserWarning, match="loss scale has fallen to"):
         model.fit(X, X[:, :2], verbose=0, callbacks=[tfs.callbacks.OverflowCallback(X, "bfloat16")])

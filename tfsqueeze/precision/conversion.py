@@ -16,6 +16,7 @@ from tfsqueeze.core.select import select_layers, walk
 from tfsqueeze.core.trace import layer_calls
 from tfsqueeze.precision.policy import policy_name, resolve
 
+INPUT = "it holds an input"
 OUTPUT = "it makes an output of the model, which is float32"
 
 
@@ -76,7 +77,9 @@ class _Plan:
         self.policy = policy_name(precision)
         self._layers = {id(named.layer): named for named in walk(model)}
         selection = select_layers(model, select, _unsupported)
-        self.skipped = selection.skipped
+        reasons = {named.path: _unsupported(named.layer) for named in walk(model)}
+        told = {path: reason for path, reason in reasons.items() if reason not in (None, INPUT)}
+        self.skipped = {**selection.skipped, **told}
         self._policies = {id(named.layer): self.policy for named in selection.chosen}
         if precision != "float32":
             outputs = _output_operations(model)
@@ -122,7 +125,7 @@ def _is_custom(layer) -> bool:
 
 def _unsupported(layer) -> str | None:
     if isinstance(layer, keras.layers.InputLayer):
-        return "it holds an input"
+        return INPUT
     if isinstance(layer, (DataLayer, keras.layers.Normalization)):
         return "it prepares inputs, whose digits half precision would lose"
     if layer.quantization_mode:
