@@ -34,6 +34,7 @@ from tfsqueeze.quantization.strip import strip_quantization
 from tfsqueeze.version import __version__
 
 _ON_FIRST_USE = {
+    "backbones": "tfsqueeze.search.backbones",
     "calibrate": "tfsqueeze.quantization.calibrate",
     "check_sparse_inference": "tfsqueeze.export.sparse_inference",
     "cluster": "tfsqueeze.clustering.one_shot",
@@ -72,6 +73,7 @@ __all__ = [
     "Select",
     "UnsupportedModelError",
     "__version__",
+    "backbones",
     "calibrate",
     "callbacks",
     "check_sparse_inference",

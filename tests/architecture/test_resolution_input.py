@@ -82,8 +82,8 @@ def test_a_dict_names_inputs():
 
 def test_a_flatten_head_is_explained():
     message = (
-        r"'head' \(Dense\) has weights of shape \(32, 4\) and would need \(288, 4\): 'flatten' lays features of "
-        r"\(2, 2, 8\) out in a row, which become \(6, 6, 8\)"
+        r"'head' \(Dense\) has weights of shape \(32, 4\) and would need \(288, 4\): 'flatten' lays features "
+        r"of \(2, 2, 8\) out in a row, which become \(6, 6, 8\)"
     )
     with pytest.raises(tfs.UnsupportedModelError, match=message):
         tfs.with_input_size(GRAPH_ZOO["sequential"](), 16)

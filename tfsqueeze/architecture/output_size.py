@@ -218,7 +218,9 @@ def _new_ending(head, tail, factor: int) -> tuple[list, bool]:
 
 def _convolution(head, settings, same_kind: bool) -> keras.Layer:
     if same_kind:
-        return copying.copy_layer(head, settings)
+        twin = copying.copy_layer(head, settings)
+        twin.name = settings["name"]
+        return twin
     known = ("filters", "kernel_size", "use_bias", "dtype", "kernel_regularizer", "bias_regularizer")
     config = head.get_config()
     return layers.Conv2D.from_config({**{key: config[key] for key in known}, **settings})
