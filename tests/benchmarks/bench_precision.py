@@ -8,14 +8,14 @@ of all threads, and wall time.
 """
 
 import argparse
-import threading
+import functools
 
 import keras
 import numpy as np
 from keras import layers
 
 import tfsqueeze as tfs
-from tests.benchmarks.bench_pruning import Turns
+from tests.benchmarks.turns import ratios, take_turns
 from tfsqueeze.precision import hardware
 
 
@@ -51,37 +51,27 @@ def dense():
     return keras.Sequential([keras.Input((1024,)), *widths, layers.Dense(10)])
 
 
+WARM_UP = 3
 NETWORKS = {build.__name__: build for build in (convolutions, depthwise, attention, dense)}
 
 
-def compare(name: str, steps: int, batch_size: int, warm_up: int = 3) -> None:
+def compare(name: str, steps: int, batch_size: int) -> None:
     """Prints the ratio for one network."""
     keras.utils.set_random_seed(0)
     model = NETWORKS[name]()
     model.compile("adam", "mse", jit_compile=False)
-    sides = [model, tfs.with_precision(model, "bfloat16")]
-    turns = [Turns() for _ in sides]
-    for turn, following in zip(turns, reversed(turns), strict=True):
-        turn.following = following
     x = np.random.default_rng(0).normal(size=(batch_size * steps, *model.input_shape[1:])).astype("float32")
     y = np.zeros((len(x), 10), "float32")
 
     def train(side, turn):
         side.fit(x, y, batch_size=batch_size, verbose=0, shuffle=False, callbacks=[turn])
 
-    trainings = [threading.Thread(target=train, args=pair) for pair in zip(sides, turns, strict=True)]
-    turns[0].mine.release()
-    for training in trainings:
-        training.start()
-    for training in trainings:
-        training.join()
-    single, half = (np.array(turn.seconds[warm_up:]) for turn in turns)
-    cells = [
-        f"{middle:.2f} ({low:.2f}-{high:.2f})"
-        for low, middle, high in np.quantile(half / single, [0.25, 0.5, 0.75], axis=0).T
-    ]
-    milliseconds = np.median(single[:, 1]) * 1000
-    print(f"| {name} | {milliseconds:.0f} | {cells[0]} | {cells[1]} |", flush=True)
+    sides = [model, tfs.with_precision(model, "bfloat16")]
+    single, half = take_turns([functools.partial(train, side) for side in sides])
+    found = ratios(half, single, block=1, warm_up=WARM_UP).values()
+    cells = [f"{middle:.2f} ({low:.2f}-{high:.2f})" for low, middle, high in found]
+    milliseconds = np.median(single[WARM_UP:, -1]) * 1000
+    print(f"| {name} | {milliseconds:.0f} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
