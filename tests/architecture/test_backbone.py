@@ -144,11 +144,31 @@ def test_unknown_names_are_listed(mobile):
     ):
         tfs.swap_backbone(mobile, "MobilNet")
     assert find_constructor("mobilenet_v2") == "MobileNetV2"
-    with pytest.raises(ValueError, match=r"no nested model 'resnet'.*'mobilenet_0.25_64'"):
+    with pytest.raises(ValueError, match=r"no nested model or layer 'resnet'.*'mobilenet_0.25_64'"):
         tfs.swap_backbone(mobile, "MobileNet", weights=None, backbone="resnet")
 
 
-def test_a_model_without_a_nested_backbone_is_told_how_to_get_one():
-    model = keras.Sequential([keras.Input((SIZE, SIZE, 3)), layers.Conv2D(2, 3), layers.Flatten()])
-    with pytest.raises(tfs.UnsupportedModelError, match=r"make a nested model|It has none"):
+def test_a_backbone_in_the_model_s_own_graph_is_named_by_its_last_layer():
+    base = tiny("large", (8, 16))
+    x = layers.GlobalAveragePooling2D()(base.output)
+    model = keras.Model(base.input, layers.Dense(3, name="head")(layers.Dense(4, name="hidden")(x)))
+    with pytest.raises(
+        tfs.UnsupportedModelError, match=r"It has none; name it by `backbone=`, or the last layer"
+    ):
         tfs.swap_backbone(model, "MobileNet", weights=None)
+    small = tfs.swap_backbone(model, tiny("small", (4, 8)), backbone="stage1")
+    assert small.get_layer("small") is not None
+    np.testing.assert_array_equal(
+        small.get_layer("head").get_weights()[0], model.get_layer("head").get_weights()[0]
+    )
+    same = tfs.swap_backbone(model, tiny("same", (8, 16)), backbone="stage1")
+    same.get_layer("same").set_weights(base.get_weights())
+    np.testing.assert_allclose(same(X), model(X), atol=1e-6)
+
+
+def test_a_head_that_reads_other_layers_too_is_told():
+    base = tiny("large", (8, 8))
+    first, last = base.get_layer("stage0").output, base.output
+    model = keras.Model(base.input, layers.Concatenate()([layers.UpSampling2D()(last), first]))
+    with pytest.raises(tfs.UnsupportedModelError, match="reads other layers before it too"):
+        tfs.swap_backbone(model, tiny("small", (4, 8)), backbone="stage1")

@@ -15,6 +15,7 @@ from tfsqueeze.architecture.backbone_families import (
     preprocessing_of,
 )
 from tfsqueeze.architecture.carrying_over import CarryOver, does_not_fit
+from tfsqueeze.architecture.nesting import nest_until
 from tfsqueeze.architecture.spatial import graph_of, is_channels_first, spatial_size
 from tfsqueeze.core import copying
 from tfsqueeze.core.checks import UnsupportedModelError, check_graph, did_you_mean, has_graph
@@ -41,13 +42,14 @@ def swap_backbone(
     inputs as its old backbone's family expects; what the new one needs instead is computed at its entrance.
 
     Args:
-        model: a built Sequential or Functional model with a backbone as a nested model. A backbone whose
-            layers lie in the model's own graph cannot be told from the head: build it as a nested one.
+        model: a built Sequential or Functional model with a backbone as a nested model, or with one input and
+            the backbone's layers in its own graph.
         name: of a network in `keras.applications`, see `tfs.backbones`; or a built model of your own
             without a top, whose inputs are taken as they are.
         weights: "imagenet" (downloaded by Keras), a path to a weights file, or None for new ones.
         backbone: name or path of the nested model to replace; None for the one from `keras.applications`,
-            or the only nested model there is.
+            or the only nested model there is. Of a backbone in the model's own graph, the name of its last
+            layer; all before it is replaced.
         **settings: for the constructor, such as `alpha=0.35` of the MobileNets.
 
     Returns:
@@ -64,11 +66,11 @@ def swap_backbone(
     """
     check_graph(model, "swap_backbone()")
     wanted = name if isinstance(name, keras.Model) else find_constructor(name)
-    old = _find(model, backbone)
+    source, old = _find(model, backbone)
     new, facts = _features(old, wanted, weights, settings)
     carried, copies = CarryOver(), {}
     try:
-        twin = _rebuilt(model, old, new, carried, copies)
+        twin = _rebuilt(source, old, new, carried, copies)
     except (ValueError, TypeError) as error:
         raise does_not_fit(model, f"with the backbone {new.name!r}", error, "") from error
     for layer, copy in copies.values():
@@ -78,28 +80,31 @@ def swap_backbone(
     return record(twin, "swap_backbone", {old.name: facts}, fresh)
 
 
-def _find(model, name: str | None) -> keras.Model:
+def _find(model, name: str | None) -> tuple[keras.Model, keras.Model]:
+    """The backbone, and the model, or a copy of it, in which it is nested."""
     inner = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, keras.Model)]
     nested = {layer.name: layer for layer in inner if has_graph(layer)}
     if name is not None:
         short = name.rsplit("/", 1)[-1]
-        if short not in nested:
-            known = list(nested)
-            raise ValueError(
-                f"The model has no nested model {name!r}. {did_you_mean(name, known)} It has: {known}."
-            )
-        return nested[short]
+        own = [layer.name for layer in model.layers]
+        if short in nested:
+            return model, nested[short]
+        if name in own:
+            return nest_until(model, name)
+        raise ValueError(
+            f"The model has no nested model or layer {name!r}. {did_you_mean(name, [*nested, *own])} "
+            f"Its nested models: {list(nested)}."
+        )
     images = {key: layer for key, layer in nested.items() if len(graph_of(layer).inputs[0].shape) == 4}
     known = [layer for layer in images.values() if family_of(layer)]
     candidates = known or list(images.values())
     if len(candidates) == 1:
-        return candidates[0]
+        return model, candidates[0]
     found = f"It has several: {[layer.name for layer in candidates]}" if candidates else "It has none"
     raise UnsupportedModelError(
         "swap_backbone() needs one nested model as the backbone, as in "
         "`head(keras.applications.ResNet50(include_top=False)(inputs))`. "
-        f"{found}; name it by `backbone=`. Of a backbone whose layers lie in the model's own graph, make a "
-        "nested model: `keras.Model(base.input, base.output)(inputs)`."
+        f"{found}; name it by `backbone=`, or the last layer of a backbone in the model's own graph."
     )
 
 
