@@ -5,6 +5,11 @@
 Every side gets the same fine-tuned weights, optimizer (Adam, cosine from 1e-3), batches of 128 (flipped and
 cropped) and epochs (4). Accuracy is that of the exported file on the 10,000 test images; bytes are those of
 the file, raw and gzipped. The converter quantizes the baseline after training, with 200 training images.
+
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization post-training
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization rescaled
+
+quantize without training or labels: see `post_training`.
 """
 
 import argparse
@@ -17,7 +22,7 @@ import keras
 import numpy as np
 
 import tfsqueeze as tfs
-from tests.benchmarks import cifar10
+from tests.benchmarks import cifar10, post_training
 from tfsqueeze.models.legacy import import_tfmot
 
 EPOCHS = 4
@@ -180,6 +185,16 @@ def main() -> None:
     command.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines")
     command.add_argument("--steps", type=int, default=0, help="steps per epoch, to try the benchmark; 0: all")
     command.set_defaults(run=qat)
+    command = commands.add_parser(
+        "post-training", help="files made without training, of the MLPerf Tiny networks"
+    )
+    command.add_argument("--tasks", nargs="+", default=list(post_training.TASKS), choices=post_training.TASKS)
+    command.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines")
+    command.set_defaults(run=post_training.post_training)
+    command = commands.add_parser("rescaled", help="MobileNetV2 with channels scaled apart")
+    command.add_argument("--images", type=int, default=2000, help="test images to compare on")
+    command.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines")
+    command.set_defaults(run=post_training.rescaled)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

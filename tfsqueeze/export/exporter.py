@@ -132,7 +132,8 @@ class Exporter:
 
     def _contents(self, backend: str, quantize, io_dtype: str) -> Iterator[tuple[str, bytes]]:
         if self._source.trained_ranges:
-            content = self._converter.convert("int8", None, io_dtype)
+            kind = quantize if quantize == "int16x8" else "int8"
+            content = self._converter.convert(kind, None, io_dtype)
             yield from trained_quantization.files(content, self._source.low_bits)
         elif backend == litert.BACKEND:
             keys = self._source.input_keys

@@ -48,8 +48,8 @@ def export_tflite(
             they come); "int8" (full integer); "int16x8" (16-bit activations, 8-bit weights); "int4" (4-bit
             weights where a kernel exists, 8-bit elsewhere; with data also 8-bit activations).
         representative_data: typical inputs for calibration, in any form `model.fit` takes; needed for "int8"
-            and "int16x8", but not for "int8" and "int4" of a model from `tfs.quantize_aware`, whose ranges
-            are trained.
+            and "int16x8", but not for "int8" and "int4" of a model from `tfs.quantize_aware` or
+            `tfs.calibrate`, whose ranges are set, nor for "int16x8" if they were set for 16 bits.
         backend: "converter" (TensorFlow's), "litert-quantizer", or "auto", which tries both where both can
             and keeps what matches the model better.
         io_dtype: type of the file's inputs and outputs: "float32", or "int8", "uint8" (for "int8"), or
@@ -175,7 +175,7 @@ def _open_source(model, batch_size: int | None, quantize: str | None) -> Iterato
         with saved_model_source(model, batch_size) as source:
             yield source
     elif trained_quantization.covers(model, quantize):
-        with trained_quantization.trained_source(model, batch_size) as source:
+        with trained_quantization.trained_source(model, batch_size, quantize) as source:
             yield source
     else:
         with keras_source(trained_quantization.without(model), batch_size) as source:

@@ -10,6 +10,7 @@ import keras
 from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.core.data import input_specs
 from tfsqueeze.export.source import Source, keras_source
+from tfsqueeze.export.wide_biases import widen_biases
 from tfsqueeze.quantization.activation import ActivationQuantizer
 from tfsqueeze.quantization.aware import is_quantization_aware
 from tfsqueeze.quantization.deployed import deployed
@@ -23,8 +24,10 @@ _WITH_TRAINED_RANGES = ("int8", "int4")
 
 def covers(model, quantize: str | None) -> bool:
     """Whether the trained ranges of `model` make this variant; others are made of its plain twin."""
-    is_trained = isinstance(model, keras.Model) and is_quantization_aware(model)
-    return is_trained and quantize in _WITH_TRAINED_RANGES
+    if not isinstance(model, keras.Model) or not is_quantization_aware(model):
+        return False
+    wide = any(quantizer.bits > 8 for quantizer in activation_quantizers(model))
+    return quantize in _WITH_TRAINED_RANGES or (quantize == "int16x8" and wide)
 
 
 def without(model: keras.Model) -> keras.Model:
@@ -33,13 +36,13 @@ def without(model: keras.Model) -> keras.Model:
 
 
 @contextlib.contextmanager
-def trained_source(model: keras.Model, batch_size: int | None) -> Iterator[Source]:
+def trained_source(model: keras.Model, batch_size: int | None, quantize: str) -> Iterator[Source]:
     """The source of a quantization-aware model, as integer kernels will compute it.
 
     Raises:
         ValueError: if a range is NaN or infinite, or wider than `.tflite` kernels take.
     """
-    _check_ranges(model)
+    _check_ranges(model, quantize)
     with keras_source(deployed(model), batch_size) as source:
         source.trained_ranges = True
         source.low_bits = any(layer.stored_bits < 8 for layer in quantized_layers(model))
@@ -49,6 +52,7 @@ def trained_source(model: keras.Model, batch_size: int | None) -> Iterator[Sourc
 
 def files(content: bytes, low_bits: bool) -> Iterator[tuple[str, bytes]]:
     """The file with low-bit weights packed, if it has any, then as it is, in case the first cannot run."""
+    content = widen_biases(content)
     packed = pack_low_bits(content) if low_bits else None
     if packed is not None:
         yield "low-bit weights packed", packed
@@ -67,7 +71,7 @@ def storage_notes(file) -> list[str]:
     ]
 
 
-def _check_ranges(model) -> None:
+def _check_ranges(model, quantize: str) -> None:
     quantizers = activation_quantizers(model)
     broken = [q.name for q in quantizers if not all(map(math.isfinite, q.bounds()))]
     if broken:
@@ -76,10 +80,16 @@ def _check_ranges(model) -> None:
             "learning rate, or measure them again with `tfs.quantize_aware(..., data=...)`."
         )
     wide = [q.name for q in quantizers if q.bits > 8]
-    if wide:
+    if wide and quantize != "int16x8":
         raise UnsupportedModelError(
             f"The activations {wide[:5]} were trained with more than 8 bits. Export with "
-            'quantize="int16x8" and representative_data, which takes the trained weights.'
+            'quantize="int16x8", which needs no data either.'
+        )
+    narrow = [q.name for q in quantizers if q.bits != 16 or not q.symmetric]
+    if wide and narrow:
+        raise UnsupportedModelError(
+            f'quantize="int16x8" takes symmetric 16-bit activations, but {narrow[:5]} are others. Use '
+            'config="int16x8" for the whole model.'
         )
     untrained = [q.name for q in quantizers if not q.is_trained]
     if untrained:

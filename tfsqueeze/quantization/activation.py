@@ -24,6 +24,7 @@ class ActivationQuantizer(keras.Layer):
         percentile: for ranges="percentile".
         slots: number of tensors.
         fixed: the range (low, high), for activations whose range is known; nothing is measured then.
+        rescale: whether every call is one with `rescale`; see `call`.
 
     Attributes:
         is_rounding: whether the input is rounded, or only measured.
@@ -45,6 +46,7 @@ class ActivationQuantizer(keras.Layer):
         percentile: float = 99.99,
         slots: int = 1,
         fixed: tuple[float, float] | None = None,
+        rescale: bool = False,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -55,6 +57,7 @@ class ActivationQuantizer(keras.Layer):
         self.percentile = percentile
         self.slots = slots
         self.fixed = None if fixed is None else tuple(map(float, fixed))
+        self.rescale = rescale
         self.is_rounding = self.is_measuring = True
         self._share: float | None = None
         self.supports_masking = True
@@ -92,7 +95,7 @@ class ActivationQuantizer(keras.Layer):
         low, high = self._range(values, slot, measure, bool(training))
         if not self.is_rounding:
             return inputs
-        if rescale:
+        if rescale or self.rescale:
             values = values * _NEARLY_ONE
         rounded = tf.quantization.fake_quant_with_min_max_vars(
             values, low, high, num_bits=self.bits, narrow_range=self.symmetric
@@ -145,6 +148,7 @@ class ActivationQuantizer(keras.Layer):
             "percentile": self.percentile,
             "slots": self.slots,
             "fixed": self.fixed,
+            "rescale": self.rescale,
         }
 
     def _range(self, values, slot, measure, training):

@@ -71,9 +71,12 @@ def quantize_aware(
     check_graph(model, "quantize_aware()")
     check_not_quantized(model)
     settings = as_config(config)
-    targets, skipped = find_targets(model, settings, select, overrides, kernels)
+    targets, skipped, floats = find_targets(model, settings, select, overrides, kernels)
     placements = place_ranges(
-        model, lambda **options: _quantizer(settings, **options), lambda layer: _is_left_float(layer, targets)
+        model,
+        lambda **options: _quantizer(settings, **options),
+        lambda layer: _is_left_float(layer, targets),
+        floats,
     )
     writer = _Writer(targets, placements)
     twin = rewrite(model, writer.replace, after=writer.after, transfer=writer.transfer)

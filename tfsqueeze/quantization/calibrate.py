@@ -16,7 +16,9 @@ from tfsqueeze.quantization.equalization import equalize as equalize_channels
 from tfsqueeze.quantization.layer_repair import PARTS, repair_layers
 from tfsqueeze.quantization.range_search import SEARCHES, search_ranges
 
-BATCH_SIZE = 64
+BATCH_SIZE = 256
+# Numbers in the inputs of one batch: activations are larger by some factor, and must fit the memory.
+INPUTS_AT_ONCE = 2**21
 ROUNDINGS = ("adaptive", "nearest")
 
 
@@ -121,4 +123,6 @@ def _batches(model, data, samples: int):
             raise ValueError(
                 f"`data` must be finite. Received NaN or infinity in input {name!r}. Clean the data first."
             )
-    return list(examples.batches(min(BATCH_SIZE, max(math.ceil(len(examples) / PARTS), 1))))
+    size = sum(values[0].size for values in examples.inputs.values())
+    most = max(min(BATCH_SIZE, INPUTS_AT_ONCE // max(size, 1)), 1)
+    return list(examples.batches(min(most, max(math.ceil(len(examples) / PARTS), 1))))

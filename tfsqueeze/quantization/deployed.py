@@ -166,6 +166,7 @@ def _constant(quantizer: ActivationQuantizer) -> ActivationQuantizer:
         symmetric=quantizer.symmetric,
         slots=quantizer.slots,
         fixed=quantizer.bounds(),
+        rescale=quantizer.rescale,
         name=quantizer.name,
     )
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import keras
@@ -50,7 +50,12 @@ class Placement:
         return [self.quantizer]
 
 
-def place_ranges(model: keras.Model, make: Callable[..., ActivationQuantizer], is_left_float) -> dict:
+def place_ranges(
+    model: keras.Model,
+    make: Callable[..., ActivationQuantizer],
+    is_left_float: Callable[[keras.Operation], bool],
+    floats: Collection[int] = (),
+) -> dict[int, "Placement"]:
     """Decides where quantizers stand in a model and the models nested in it.
 
     Args:
@@ -58,13 +63,15 @@ def place_ranges(model: keras.Model, make: Callable[..., ActivationQuantizer], i
         make: makes a quantizer from `name`, `slots`, `fixed` and `several` (whether it stands behind an
             operation that is called more than once).
         is_left_float: tells of an operation at the model's end whether its output shall not be rounded.
+        floats: ids of the layers that compute in float: nothing is rounded between two of them, and what
+            they give is rounded apart from them.
 
     Returns:
         `Placement` by id of the operation it stands behind.
     """
     placements: dict[int, Placement] = {}
     for level in levels(model):
-        placements |= _Level(level, level is model, make, is_left_float).placements()
+        placements |= _Level(level, level is model, make, is_left_float, floats).placements()
     return placements
 
 
@@ -104,11 +111,12 @@ def nodes_of(model: keras.Model) -> list[Node]:
 class _Level:
     """The graph of one model, not of those nested in it."""
 
-    def __init__(self, model, is_root, make, is_left_float):
+    def __init__(self, model, is_root, make, is_left_float, floats):
         self._nodes = nodes_of(model)
         self._is_sequential = isinstance(model, keras.Sequential)
         self._outputs = {id(tensor) for tensor in graph_of(model).outputs}
-        self._is_root, self._make, self._is_left_float = is_root, make, is_left_float
+        self._is_root, self._make = is_root, make
+        self._is_left_float, self._floats = is_left_float, floats
         self._consumers = defaultdict(list)
         self._calls = defaultdict(list)
         for node in self._nodes:
@@ -120,13 +128,16 @@ class _Level:
     def placements(self) -> dict[int, Placement]:
         owners = {key: calls[0].operation for key, calls in self._calls.items() if self._is_owner(calls)}
         self._pass_on(owners)
-        rescaled = self._join(owners)
+        rescaled = self._join(owners) | {key for key in owners if self._comes_from_float(key)}
         groups = defaultdict(list)
         for key in owners:
             groups[self._find(self._calls[key][0].outputs[0])].append(key)
-        quantizers = {group: self._quantizer([owners[key] for key in keys]) for group, keys in groups.items()}
+        quantizers = {
+            group: self._quantizer([owners[key] for key in keys], keys[0] in rescaled)
+            for group, keys in groups.items()
+        }
         placements = {
-            key: Placement(quantizers[group], slot, key in rescaled)
+            key: Placement(quantizers[group], slot, key in rescaled and not self._is_sequential)
             for group, keys in groups.items()
             for slot, key in enumerate(keys)
         }
@@ -143,7 +154,7 @@ class _Level:
             if behaviour.averages(node.operation) and id(node.operation) not in owners and group in quantizers
         }
 
-    def _quantizer(self, owners) -> ActivationQuantizer:
+    def _quantizer(self, owners, rescale: bool) -> ActivationQuantizer:
         first = owners[0]
         fixed = behaviour.fixed_range(first) if len(owners) == 1 else None
         calls = self._calls[id(first)]
@@ -151,21 +162,47 @@ class _Level:
         if self._is_root and calls[0].outputs[0] in self._outputs and isinstance(first, keras.Layer):
             # Losses and metrics find an output by the name of the layer that gives it.
             name = first.name
-        return self._make(name=name, slots=len(owners), fixed=fixed, several=len(calls) > 1)
+        made = self._make(name=name, slots=len(owners), fixed=fixed, several=len(calls) > 1)
+        made.rescale = rescale and self._is_sequential
+        return made
 
     def _is_owner(self, calls) -> bool:
         operation = calls[0].operation
         if not all(node.is_float and len(node.outputs) == 1 for node in calls):
             return False
-        if isinstance(operation, keras.layers.InputLayer):
-            return self._is_root
+        if isinstance(operation, keras.layers.InputLayer) and not self._is_root:
+            return False
         if isinstance(operation, keras.Model) and has_graph(operation):
             return False
         if behaviour.passes_range_on(operation) or behaviour.shares_one_range(operation):
             return False
         if self._is_left_float(operation) and any(node.outputs[0] in self._outputs for node in calls):
             return False
+        is_float = isinstance(operation, keras.layers.InputLayer) or self._comes_from_float(id(operation))
+        if is_float and self._floats and all(self._goes_to_float(node.outputs[0]) for node in calls):
+            return False
         return not self._is_absorbed(calls)
+
+    def _goes_to_float(self, tensor) -> bool:
+        """Whether float layers alone read a tensor."""
+        readers = self._consumers[tensor]
+        if tensor in self._outputs or not readers:
+            return False
+        return all(
+            id(node.operation) in self._floats
+            or (behaviour.passes_range_on(node.operation) and self._goes_to_float(node.outputs[0]))
+            for node in readers
+        )
+
+    def _comes_from_float(self, key) -> bool:
+        """Whether an operation is a float layer, or what would become one operator with it."""
+        if key in self._floats:
+            return True
+        operation = self._calls[key][0].operation
+        if not (behaviour.is_relu(operation) or isinstance(operation, keras.layers.BatchNormalization)):
+            return False
+        sources = [node for node in self._nodes if node.outputs[0] == self._calls[key][0].inputs[0]]
+        return bool(sources) and self._comes_from_float(id(sources[0].operation))
 
     def _is_absorbed(self, calls) -> bool:
         """Whether what follows becomes one integer operator with it, so that no tensor lies between."""

@@ -11,6 +11,8 @@ from tfsqueeze.core.select import select_layers, walk
 from tfsqueeze.quantization.config import QuantizationConfig, as_config
 from tfsqueeze.quantization.ranges import graph_of, levels
 
+FLOAT = "float"
+KEPT_FLOAT = "kept in float by `overrides`"
 _FLOAT_IN_FILES = {
     keras.layers.Conv3D: "`.tflite` computes 3D convolutions in float",
     keras.layers.Conv3DTranspose: "`.tflite` computes 3D convolutions in float",
@@ -42,7 +44,8 @@ def find_targets(model, config, select=None, overrides=None, kernels=None):
         select, overrides, kernels: see `quantize_aware`.
 
     Returns:
-        `QuantizationTarget` by id of the layer, and the reasons why layers were left out, by path.
+        `QuantizationTarget` by id of the layer, the reasons why layers were left out, by path, and the ids of
+        the layers that shall compute in float.
     """
     own = _own_kernels(kernels)
     reachable = {id(operation) for level in levels(model) for operation in graph_of(level).operations}
@@ -54,12 +57,16 @@ def find_targets(model, config, select=None, overrides=None, kernels=None):
     chosen = [(named, _kernel_names(named.layer, own)) for named in selection.chosen]
     edges = {id(named.layer) for named, _ in (chosen[0], chosen[-1])} if len(chosen) > 2 else set()
     special = _overridden(model, overrides, config, unsupported)
+    floats = {key for key, setting in special.items() if setting is None}
     targets = {}
     for named, names in chosen:
         key = id(named.layer)
+        if key in floats:
+            continue
         setting = special.get(key) or (config.at_the_edges() if key in edges else config)
         targets[key] = QuantizationTarget(named.path, named.layer, setting, names)
-    return targets, _left_float(model, selection.skipped, targets)
+    kept = {named.path: KEPT_FLOAT for named, _ in chosen if id(named.layer) in floats}
+    return targets, _left_float(model, selection.skipped, targets) | kept, floats
 
 
 def _left_float(model, skipped, targets) -> dict[str, str]:
@@ -119,10 +126,11 @@ def _has_state(layer) -> bool:
     return bool(layer.non_trainable_variables) and bool(layer.trainable)
 
 
-def _overridden(model, overrides, config, unsupported) -> dict[int, QuantizationConfig]:
+def _overridden(model, overrides, config, unsupported) -> dict[int, QuantizationConfig | None]:
+    """The configuration of layers that have one of their own, None for float, by id."""
     found = {}
     for select, override in (overrides or {}).items():
-        setting = as_config(override, config)
+        setting = None if override == FLOAT else as_config(override, config)
         for named in select_layers(model, select, unsupported).chosen:
             found[id(named.layer)] = setting
     return found
