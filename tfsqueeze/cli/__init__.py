@@ -9,6 +9,7 @@ import click
 from tfsqueeze.cli.console import Commands, interrupts_remembered
 from tfsqueeze.cli.convert import convert
 from tfsqueeze.cli.measure import compare, report
+from tfsqueeze.cli.pack import pack, unpack
 from tfsqueeze.cli.quickstart import quickstart
 
 VERSION = runpy.run_path(str(Path(__file__).parents[1] / "version.py"))["__version__"]
@@ -30,7 +31,7 @@ def cli():
     """
 
 
-for command in (convert, report, compare, quickstart):
+for command in (convert, report, compare, quickstart, pack, unpack):
     cli.add_command(command)
 
 
