@@ -19,6 +19,8 @@ class SharedGradients:
     def __init__(self, optimizer, constraints: list[SharedValues], how: str):
         self._optimizer, self._how = optimizer, how
         self._of = {id(constraint.variable): constraint for constraint in constraints}
+        # An interrupted training may have left another in place.
+        self.remove()
         self._apply = optimizer.apply
         optimizer.apply = self.apply
 
