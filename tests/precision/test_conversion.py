@@ -120,6 +120,17 @@ def test_own_layers_that_fail_in_half_stay_in_float32():
     assert "a layer of your own" in tfs.explain(half).skipped["only_float32"]
 
 
+def test_layers_that_others_make_are_paired_whatever_their_names():
+    sequence = keras.Input((4, 8))
+    x = layers.MultiHeadAttention(2, 4)(sequence, sequence)
+    layers.Softmax()
+    model = keras.Model(sequence, layers.Dense(2)(layers.MultiHeadAttention(2, 4)(x, x)))
+    half = tfs.with_precision(model, "bfloat16")
+    parts = [part for part in half._flatten_layers() if "softmax" in part.name]
+    assert {part.compute_dtype for part in parts} == {"bfloat16"} and len(parts) == 2
+    assert tfs.find_overflows(model, np.ones((2, 4, 8), "float32")) == {}
+
+
 def test_export_after_the_way_back(tmp_path):
     model = ZOO["depthwise"]()
     half = tfs.with_precision(model, "bfloat16")

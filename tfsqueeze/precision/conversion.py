@@ -70,6 +70,11 @@ def _overflowing(model, data, precision, select) -> dict[str, str]:
     return found
 
 
+def layer_by_layer(model: keras.Model, precision: str) -> keras.Model:
+    """A copy in another precision with the very layers of `model` in their order, nothing cast after them."""
+    return _converted(model, _Plan(model, precision, None), cast_outputs=False)
+
+
 class _Plan:
     """The policy of every layer of a model, and why some keep float32."""
 
@@ -109,6 +114,13 @@ class _Plan:
         """The policy a layer is to get, None to leave it."""
         return self._policies.get(id(layer))
 
+    def apply(self, layer: keras.Layer, twin: keras.Layer) -> None:
+        """Sets the policies of a copy and of all inside it, which its configuration may not reach."""
+        for old, new in zip(layer._flatten_layers(), twin._flatten_layers(), strict=True):
+            policy = self.of(old)
+            if policy is not None and new.dtype_policy.name != policy:
+                new.dtype_policy = policy
+
     def account(self) -> tuple[dict, dict]:
         """What was done, by path, and what was skipped."""
         done = {
@@ -137,37 +149,39 @@ def _unsupported(layer) -> str | None:
     return None
 
 
-def _converted(model, plan: _Plan) -> keras.Model:
+def _converted(model, plan: _Plan, cast_outputs: bool = True) -> keras.Model:
     try:
-        return _rewritten(model, plan)
+        return _rewritten(model, plan, cast_outputs)
     except Exception as error:
         if not plan.keep_custom(error):
             raise UnsupportedModelError(
                 f"Model {model.name!r} does not compute in {plan.policy}: {error} Leave the layer out: "
                 "select=tfs.Select(skip='its name')."
             ) from error
-    return _converted(model, plan)
+    return _converted(model, plan, cast_outputs)
 
 
-def _rewritten(model, plan: _Plan) -> keras.Model:
+def _rewritten(model, plan: _Plan, cast_outputs: bool) -> keras.Model:
     def replace(layer):
         policy = plan.of(layer)
-        return None if policy is None else copying.copy_layer(layer, _in_policy(layer.get_config(), policy))
+        if policy is None and not any(map(plan.of, layer._flatten_layers(include_self=False))):
+            return None
+        return copying.copy_layer(layer, None if policy is None else _in_policy(layer.get_config(), policy))
 
     def transfer(old, new_layers):
         copying.copy_state(old, new_layers[0])
+        plan.apply(old, new_layers[0])
 
     def cast(operation):
         made_by_operation = id(operation) in outputs and not isinstance(operation, keras.Layer)
         return keras.layers.Activation("linear", dtype="float32") if made_by_operation else None
 
-    outputs = set() if plan.policy == "float32" else _output_operations(model)
-    twin = rewrite(model, replace, transfer=transfer, after=cast) if has_graph(model) else rewrite(model)
-    made = {named.path: named.layer for named in walk(twin)}
-    for named in walk(model):
-        policy = plan.of(named.layer)
-        if policy is not None and made[named.path].dtype_policy.name != policy:
-            made[named.path].dtype_policy = policy
+    outputs = set() if plan.policy == "float32" or not cast_outputs else _output_operations(model)
+    if has_graph(model):
+        twin = rewrite(model, replace, transfer=transfer, after=cast)
+    else:
+        twin = rewrite(model)
+        plan.apply(model, twin)
     twin.dtype_policy = plan.policy
     layer_calls(twin)
     _recompile(model, twin, plan.policy)

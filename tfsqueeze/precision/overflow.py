@@ -7,13 +7,13 @@ import keras
 import numpy as np
 from keras.optimizers import LossScaleOptimizer
 
-from tfsqueeze.core.checks import check_model, has_graph
+from tfsqueeze.core.checks import check_choice, check_model, has_graph
 from tfsqueeze.core.data import collect, input_specs
 from tfsqueeze.core.inner_inputs import InnerInputs, Received
 from tfsqueeze.core.layer_info import counts_sublayers
 from tfsqueeze.core.select import select_layers, walk
 from tfsqueeze.core.trained import trained_model
-from tfsqueeze.precision.conversion import with_precision
+from tfsqueeze.precision.conversion import layer_by_layer
 
 EXAMPLES = 32
 
@@ -43,19 +43,20 @@ def find_overflows(
         {'score': 'makes values up to 1.2e+05'}
     """
     check_model(model, "find_overflows()")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        reference = with_precision(model, "float32")
-        half = {named.path: named.layer for named in walk(with_precision(model, precision))}
+    precision = check_choice("precision", precision, ("float16", "bfloat16"))
+    chosen = {id(named.layer) for named in select_layers(model, select, lambda layer: None).chosen}
+    reference, half = (layer_by_layer(model, name) for name in ("float32", precision))
+    twins = {
+        id(single.layer): (named.path, single.layer, low.layer)
+        for named, single, low in zip(walk(model), walk(reference), walk(half), strict=True)
+        if id(named.layer) in chosen and _is_innermost(named.layer)
+    }
     examples = collect(data, input_specs(model), limit=EXAMPLES)
-    wanted = {named.path for named in select_layers(model, select, lambda layer: None).chosen}
-    paths = {id(n.layer): n.path for n in walk(reference) if n.path in wanted and _is_innermost(n.layer)}
-    layers = [named.layer for named in walk(reference) if id(named.layer) in paths]
-    inputs = InnerInputs(reference, layers, examples)
+    inputs = InnerInputs(reference, [single for _, single, _ in twins.values()], examples)
     found = {}
     for layer in inputs.order:
-        path = paths[id(layer)]
-        reasons = [_reason(layer, half[path], call, precision) for call in inputs.read(layer, examples)]
+        path, _, low = twins[id(layer)]
+        reasons = [_reason(layer, low, call, precision) for call in inputs.read(layer, examples)]
         reason = next(filter(None, reasons), None)
         if reason:
             found[path] = reason
