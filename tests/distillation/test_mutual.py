@@ -50,6 +50,16 @@ def test_models_of_any_kind_learn_together(name):
     assert np.isfinite(cohort.fit(x, np.zeros(8), verbose=0).history["loss"]).all()
 
 
+def test_regressions_learn_each_others_numbers():
+    students = [keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]) for _ in range(2)]
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    cohort = MutualLearning(students, alpha=1.0)
+    cohort.compile(keras.optimizers.SGD(0.0), "mse", run_eagerly=True)
+    logs = cohort.fit(x, np.zeros((8, 2)), verbose=0).history
+    first, second = (student(x).numpy() for student in students)
+    np.testing.assert_allclose(logs["loss"], [2 * ((first - second) ** 2).mean()], rtol=1e-4)
+
+
 def test_bad_cohorts_are_refused():
     model = convnet()
     for students in ([model], [model, model]):

@@ -191,6 +191,10 @@ def test_what_cannot_be_compared_is_said():
         tfs.Distiller(model, model)
     with pytest.raises(TypeError, match=r"expects a `keras.Model`"):
         tfs.Distiller(model, "teacher.keras")
+    with pytest.raises(ValueError, match=r"`temperature` must be a number > 0. Received: temperature=0"):
+        tfs.Distiller(model, convnet(8), temperature=0)
+    with pytest.raises(ValueError, match=r"`alpha` is the weight .* in \[0, 1\].*Received: alpha=1.5"):
+        tfs.Distiller(model, convnet(8), alpha=1.5)
     with pytest.raises(TypeError, match="`losses` takes one loss or a list"):
         tfs.Distiller(model, convnet(8), "kl")
     with pytest.raises(ValueError, match=r"weight of SoftTargets.* must be a number >= 0"):

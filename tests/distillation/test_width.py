@@ -10,6 +10,7 @@ from tests.zoo import ZOO, zoo_inputs
 SCALABLE = [
     "sequential",
     "residual",
+    "nested",
     "shared",
     "depthwise",
     "multi_output",
@@ -53,6 +54,27 @@ def test_weights_are_inherited_where_they_fit():
     assert tfs.explain(student).done["conv2"] == {"width": "8 -> 4"}
     new = tfs.scale_width(model, 0.5, inherit=False)
     assert (new.get_layer("conv2").kernel.numpy() != student.get_layer("conv2").kernel.numpy()).any()
+
+
+def test_every_gate_keeps_its_first_units():
+    model = keras.Sequential([keras.Input((5, 6)), layers.LSTM(4, name="lstm"), layers.Dense(2)])
+    student = tfs.scale_width(model, 0.5)
+    old, new = (net.get_layer("lstm").cell for net in (model, student))
+    np.testing.assert_array_equal(
+        new.kernel.numpy().reshape(6, 4, 2), old.kernel.numpy().reshape(6, 4, 4)[..., :2]
+    )
+    recurrent = old.recurrent_kernel.numpy().reshape(4, 4, 4)
+    np.testing.assert_array_equal(new.recurrent_kernel.numpy().reshape(2, 4, 2), recurrent[:2, :, :2])
+    np.testing.assert_array_equal(new.bias.numpy().reshape(4, 2), old.bias.numpy().reshape(4, 4)[:, :2])
+
+
+def test_every_position_behind_flatten_keeps_its_first_channels():
+    tail = [layers.Flatten(), layers.Dropout(0.5), layers.Dense(3, name="head")]
+    model = keras.Sequential([keras.Input((3, 3, 2)), layers.Conv2D(4, 2, name="conv"), *tail])
+    student = tfs.scale_width(model, 0.5)
+    old = model.get_layer("head").kernel.numpy().reshape(4, 4, 3)
+    new = student.get_layer("head").kernel.numpy().reshape(4, 2, 3)
+    np.testing.assert_array_equal(new, old[:, :2])
 
 
 def test_widths_are_rounded_and_selected():

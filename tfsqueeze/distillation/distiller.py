@@ -260,7 +260,8 @@ class Distiller(StudentModel):
 
     @property
     def _is_taught(self) -> bool:
-        return self._alpha != 0
+        alpha = self._alpha
+        return any(value != 0 for value in alpha.values()) if isinstance(alpha, Mapping) else alpha != 0
 
     def _alphas(self) -> list:
         """The weight of the teacher's loss for each output, at the present step."""

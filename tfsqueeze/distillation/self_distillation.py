@@ -32,8 +32,8 @@ class SelfDistillation(keras.Model):
                                + hint_weight * mean over channels of (features(exit) - features(end))^2
 
     What the exits learn makes the early layers better, so the plain model gains; and the model can end at
-    an exit. No gradient flows into the end as a teacher. `predict`, `evaluate` and the compiled metrics are
-    those of the plain model; logs gain each exit's loss on the labels ("block1_loss").
+    an exit. No gradient flows into the end as a teacher. `predict`, the loss in `evaluate` and the compiled
+    metrics are those of the plain model; logs gain each exit's loss on the labels ("block1_loss").
 
     Args:
         student: a built Sequential or Functional model, trained or not.
@@ -155,10 +155,8 @@ class SelfDistillation(keras.Model):
         end = Pass(keras.tree.flatten(y_pred), {}).frozen()
         parts = [self._aggregate_additional_loss(loss) for loss in self.losses]
         parts.append(self._compile_loss(batch.labels, y_pred, batch.sample_weight))
-        for tracker, outputs in zip(self._trackers, answers, strict=True):
-            packed = keras.tree.pack_sequence_as(y_pred, outputs)
-            on_labels = self._compile_loss(batch.labels, packed, batch.sample_weight)
-            self._track(tracker, on_labels, y_pred)
+        hard = self._on_labels(batch.labels, y_pred, answers, batch.sample_weight)
+        for outputs, on_labels in zip(answers, hard, strict=True):
             taught = [
                 term.value
                 for loss in self._teaching.default_losses(self.loss)
@@ -168,6 +166,24 @@ class SelfDistillation(keras.Model):
         for hint in hints:
             parts += [self._hint_weight * value for value in self._hinted(hint, features, batch)]
         return ops.sum(ops.stack([ops.cast(part, "float32") for part in parts]))
+
+    def _on_labels(self, y, y_pred, answers, sample_weight) -> list:
+        """The compiled loss of each exit, kept for the logs."""
+        packed = [keras.tree.pack_sequence_as(y_pred, outputs) for outputs in answers]
+        values = [self._compile_loss(y, outputs, sample_weight) for outputs in packed]
+        for tracker, value in zip(self._trackers, values, strict=True):
+            self._track(tracker, value, y_pred)
+        return values
+
+    def test_step(self, data):
+        """The plain model's loss and metrics, and each exit's loss."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred, answers, *_ = self(x, training=False, with_exits=True)
+        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        self._track(self._loss_tracker, loss, y_pred)
+        if y is not None and self._compile_loss is not None:
+            self._on_labels(y, y_pred, answers, sample_weight)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def _hinted(self, hint, features, batch: Batch):
         target = ops.stop_gradient(ops.cast(pooled(hint), "float32"))

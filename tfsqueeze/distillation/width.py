@@ -1,5 +1,6 @@
 """A student of the same graph with fewer channels."""
 
+import functools
 import numbers
 
 import keras
@@ -10,6 +11,8 @@ from tfsqueeze.core.checks import UnsupportedModelError, check_graph
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.core.select import Selection, select_layers, walk
+from tfsqueeze.distillation.inheritance import inherit_corner
+from tfsqueeze.distillation.inner_shapes import inner_shapes
 
 WIDTHS = ("filters", "units", "output_dim")
 """The configuration keys that say how many channels a layer makes."""
@@ -22,7 +25,7 @@ def scale_width(
 
     Convolutions, dense, recurrent and embedding layers are scaled; those that make the model's outputs keep
     their size. Layers of equal width stay equal, so that additions fit. Each new kernel inherits the first
-    channels of the old one.
+    channels of the old one: of every gate of a recurrent layer, at every position behind a `Flatten`.
 
     Args:
         model: a built Sequential or Functional model.
@@ -67,13 +70,21 @@ def scale_width(
         return type(layer).from_config(_scaled(layer.get_config(), width_of))
 
     try:
-        student = rewrite(model, remake, transfer=_inherit if inherit else None)
+        shapes = inner_shapes(model, remake)
+        resized = functools.partial(_resized_input, shapes)
+        student = rewrite(model, remake, transfer=inherit_corner if inherit else None, adapt=resized)
     except (ValueError, TypeError) as error:
         raise UnsupportedModelError(
             f"Model {model.name!r} does not fit together after scaling by {factor}: {error} Leave the layers "
             "around it out, such as select=tfs.Select(skip='...')."
         ) from error
     return record(student, "scale_width", _facts(selection, student), selection.skipped)
+
+
+def _resized_input(shapes, operation):
+    if id(operation) not in shapes:
+        return None
+    return type(operation).from_config({**operation.get_config(), "batch_shape": shapes[id(operation)]})
 
 
 def _check_numbers(factor, round_to) -> None:
@@ -136,16 +147,6 @@ def _output_layers(model) -> set[int]:
         elif not isinstance(operation, layers.InputLayer):
             pending.extend(operation._inbound_nodes[history.node_index].input_tensors)
     return found
-
-
-def _inherit(old, new_layers) -> None:
-    """Copies the corner that both variables have."""
-    (new,) = new_layers
-    for source, target in zip(old.weights, new.weights, strict=True):
-        corner = tuple(slice(min(a, b)) for a, b in zip(source.shape, target.shape, strict=True))
-        values = target.numpy()
-        values[corner] = source.numpy()[corner]
-        target.assign(values)
 
 
 def _facts(selection: Selection, student) -> dict[str, dict]:
