@@ -14,13 +14,13 @@ from tfsqueeze.architecture.backbone_families import (
     find_constructor,
     preprocessing_of,
 )
-from tfsqueeze.architecture.carrying_over import CarryOver, does_not_fit
+from tfsqueeze.architecture.carrying_over import CarryOver, class_of, does_not_fit
 from tfsqueeze.architecture.nesting import nest_until
 from tfsqueeze.architecture.spatial import graph_of, is_channels_first, spatial_size
 from tfsqueeze.core import copying
 from tfsqueeze.core.checks import UnsupportedModelError, check_graph, did_you_mean, has_graph
 from tfsqueeze.core.explain import record
-from tfsqueeze.core.rewrite import copy_compile
+from tfsqueeze.core.rewrite import copy_compile, rewrite
 
 
 def swap_backbone(
@@ -112,7 +112,7 @@ def _features(old, wanted, weights, settings) -> tuple[keras.Model, dict]:
     """The new backbone with the outputs that the old one has, and facts to tell."""
     (entrance,) = old.inputs
     if isinstance(wanted, keras.Model):
-        base, change = wanted, "the inputs are taken as they are"
+        base, change = rewrite(wanted), "the inputs are taken as they are"
     else:
         base, change = _application(entrance, family_of(old), wanted, weights, settings)
     outputs = [_matching(base, tensor) for tensor in graph_of(old).outputs]
@@ -201,5 +201,4 @@ def _rebuilt(model, old, new, carried: CarryOver, copies: dict) -> keras.Model:
         ),
         graph._inputs_struct,
     )
-    twin = keras.Model(inputs, graph._run_through_graph(inputs, stand_in), name=model.name)
-    return twin
+    return class_of(model)(inputs, graph._run_through_graph(inputs, stand_in), name=model.name)

@@ -1,6 +1,7 @@
 """Keeping the weights of layers that still fit after the shapes around them have changed."""
 
 import keras
+from keras.src.models.functional import functional_like_constructor
 
 from tfsqueeze.core import copying
 from tfsqueeze.core.checks import UnsupportedModelError
@@ -31,6 +32,12 @@ class CarryOver:
         else:
             self.misfits[old] = misfit
             new_layers[0].trainable = old.trainable
+
+
+def class_of(model: keras.Model) -> type[keras.Model]:
+    """The class to make a model of the same kind from inputs and outputs: the user's own if it allows it."""
+    own = functional_like_constructor(type(model)) and not isinstance(model, keras.Sequential)
+    return type(model) if own else keras.Model
 
 
 def source_of(layer: keras.Operation, types: tuple[type, ...]) -> keras.Operation | None:

@@ -120,13 +120,11 @@ class _Sizing:
         pooling = GLOBAL_POOLING.get(type(layer))
         if pooling is None:
             return None
-        old = layer._inbound_nodes[0].input_tensors[0].shape
-        size = spatial_size(old, layer.data_format == "channels_first")
-        if (
-            tuple(keras.tree.flatten(layer.pool_size))
-            * (len(size) if isinstance(layer.pool_size, int) else 1)
-            != size
-        ):
+        node = layer._inbound_nodes[0]
+        first = layer.data_format == "channels_first"
+        size, left = (spatial_size(t.shape, first) for t in (node.input_tensors[0], node.outputs[0]))
+        window = (layer.pool_size,) * len(size) if isinstance(layer.pool_size, int) else layer.pool_size
+        if tuple(window) != size or any(axis != 1 for axis in left):
             return None
         self.done[path] = {"pooling": f"covered all of {size}, covers all of any size"}
         return pooling(

@@ -5,6 +5,7 @@ import numbers
 import keras
 from keras import layers
 
+from tfsqueeze.architecture.carrying_over import class_of
 from tfsqueeze.architecture.spatial import graph_of, is_channels_first, spatial_size
 from tfsqueeze.core import copying
 from tfsqueeze.core.checks import UnsupportedModelError, check_graph, has_graph
@@ -63,7 +64,7 @@ def downsample_output(model: keras.Model, factor: int, *, upsample: bool = True)
     features = outputs = trunk.outputs[0]
     for part in chain:
         outputs = part(outputs)
-    twin = keras.Model(trunk._inputs_struct, outputs, name=model.name)
+    twin = class_of(model)(trunk._inputs_struct, outputs, name=model.name)
     weights_kept = _carry(head, chain[0]) if kept else False
     copy_compile(model, twin)
     before, after = len(_named(opened)), len(_named(trunk))
@@ -156,7 +157,9 @@ def _ending(model) -> tuple[keras.Layer, list[keras.Operation]]:
 
 
 def _grows(before, after) -> bool:
-    return len(before.shape) == 4 and spatial_size(before.shape) < spatial_size(after.shape)
+    if len(before.shape) != 4 or None in before.shape[1:] or len(after.shape) != 4:
+        return False
+    return spatial_size(before.shape) < spatial_size(after.shape)
 
 
 def _stages(model) -> dict[int, keras.KerasTensor]:

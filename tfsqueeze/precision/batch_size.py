@@ -126,7 +126,7 @@ def _traced(model, example, training) -> tuple:
     """The step as a concrete function of flat tensors with a free batch axis."""
     if training:
         # Builds the variables of optimizer and metrics, and shows mistakes in the data where they are plain.
-        model.train_on_batch(*example)
+        _try_training(model, example)
     specs = [
         tf.TensorSpec((None, *np.shape(a)[1:]), np.asarray(a).dtype) for a in keras.tree.flatten(example)
     ]
@@ -142,6 +142,16 @@ def _traced(model, example, training) -> tuple:
     except Exception as error:
         raise UnsupportedModelError(
             f"The step of model {model.name!r} cannot be traced for a free batch size: {error}"
+        ) from error
+
+
+def _try_training(model, example) -> None:
+    try:
+        model.train_on_batch(*example)
+    except Exception as error:
+        raise ValueError(
+            f"Model {model.name!r} cannot be trained on the example: {error} Pass `data` as to `model.fit`: "
+            "targets made up from the shape of the outputs do not suit every loss."
         ) from error
 
 
