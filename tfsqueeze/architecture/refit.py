@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from tfsqueeze.core.batch_statistics import set_batch_statistics
+from tfsqueeze.core.batch_statistics import assign_batch_statistics, batch_moments
 from tfsqueeze.core.checks import check_positive
 from tfsqueeze.core.data import Examples, collect, input_specs
 from tfsqueeze.core.followers import next_normalization
@@ -91,8 +91,8 @@ def refit(
     Chain by chain in the order they run, by least squares: from what the chain receives in the changed
     model, all chains before it being fitted, to what its layer gave in the original. A quarter of the
     examples is held out to choose how far weights may move; a chain that gains nothing on them stays as it
-    is. Batch normalisation that runs after a changed layer is measured anew in the same pass. Layers before
-    the first that is not exact stay as they are to the bit.
+    is. The statistics of batch normalisation that runs after a changed layer move, in the same pass, as far
+    as what they are of has moved. Layers before the first that is not exact stay as they are to the bit.
 
     Args:
         model: the original.
@@ -115,10 +115,13 @@ class _Refitter:
         self._batches, self._seed = batches, seed
         self._count = sum(map(len, batches))
         self._of = {id(replacement.chain[0]): replacement for replacement in replacements}
-        normalizations = [n.layer for n in walk(changed) if isinstance(n.layer, layers.BatchNormalization)]
+        olds = {named.path: named.layer for named in walk(model)}
+        news = [named for named in walk(changed) if isinstance(named.layer, layers.BatchNormalization)]
+        self._normalizations = {id(named.layer): olds[named.path] for named in news if named.path in olds}
         firsts = [replacement.chain[0] for replacement in replacements]
-        self._new = InnerInputs(changed, [*firsts, *normalizations], batches[0])
-        self._old = InnerInputs(model, [replacement.layer for replacement in replacements], batches[0])
+        before = [*(replacement.layer for replacement in replacements), *self._normalizations.values()]
+        self._new = InnerInputs(changed, [*firsts, *(named.layer for named in news)], batches[0])
+        self._old = InnerInputs(model, before, batches[0])
         self._errors: dict[str, tuple[float, float]] = {}
 
     def run(self) -> dict[str, tuple[float, float]]:
@@ -129,10 +132,25 @@ class _Refitter:
             if is_exact:
                 continue
             if replacement is None:
-                set_batch_statistics(layer, self._new, self._batches)
+                self._renormalize(layer)
             elif (view := linear_view(replacement.layer)) is not None and self._is_linear(view):
                 self._fit(replacement, view)
         return self._errors
+
+    def _renormalize(self, layer: layers.BatchNormalization) -> None:
+        """Moves the statistics as far as what the layer receives has moved.
+
+        What the two models receive for the same examples is compared, so that statistics stay those of the
+        training data where these examples differ from them.
+        """
+        old = self._normalizations.get(id(layer))
+        if old is None:
+            return
+        mean, variance = batch_moments(layer, self._new, self._batches)
+        mean_before, variance_before = batch_moments(old, self._old, self._batches)
+        ratio = (variance + layer.epsilon) / (variance_before + layer.epsilon)
+        moving_mean, moving_variance = map(_array, (old.moving_mean, old.moving_variance))
+        assign_batch_statistics(layer, moving_mean + mean - mean_before, moving_variance * ratio)
 
     def _is_linear(self, view: LinearView) -> bool:
         received = self._old.read(view.layer, self._batches[0][:2])[0].first
@@ -194,3 +212,7 @@ def _bias(replacement, view) -> np.ndarray | None:
             .reshape(view.output_shape)
         )
     return None if next_normalization(replacement.layer) is None else np.zeros(view.output_shape)
+
+
+def _array(values) -> np.ndarray:
+    return keras.ops.convert_to_numpy(values).astype("float64")

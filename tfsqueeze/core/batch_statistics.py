@@ -64,18 +64,30 @@ def set_batch_statistics(
         inputs: reads the model that `layer` is in.
         batches: what the model runs on.
     """
+    assign_batch_statistics(layer, *batch_moments(layer, inputs, batches))
+
+
+def batch_moments(
+    layer: layers.BatchNormalization, inputs: InnerInputs, batches: Iterable[Examples]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance per channel of all that one layer receives for some batches; see above."""
     moments = _Moments(layer.moving_mean.shape[0])
     for batch in batches:
         for received in inputs.read(layer, batch):
             rows = _rows(layer, received)
             for start in range(0, len(rows), ROWS_AT_ONCE):
                 moments.add(rows[start : start + ROWS_AT_ONCE].astype("float64"))
-    layer.moving_mean.assign(moments.mean)
-    layer.moving_variance.assign(moments.variance)
+    return moments.mean, moments.variance
+
+
+def assign_batch_statistics(layer: layers.BatchNormalization, mean: np.ndarray, variance: np.ndarray) -> None:
+    """Sets the moving mean and variance of one layer, and what renormalisation derives from them."""
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(variance)
     if getattr(layer, "renorm", False):
-        deviation = np.sqrt(moments.variance + layer.epsilon)
+        deviation = np.sqrt(variance + layer.epsilon)
         layer.moving_stddev.assign(deviation)
-        layer.renorm_mean.assign(moments.mean)
+        layer.renorm_mean.assign(mean)
         layer.renorm_stddev.assign(deviation)
 
 

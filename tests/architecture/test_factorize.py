@@ -1,0 +1,269 @@
+"""factorize: targets met, exact where nothing is lost, the model around untouched, and errors that help."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfsqueeze as tfs
+from tests.zoo import GRAPH_ZOO, ZOO, zoo_inputs, zoo_targets
+from tfsqueeze.architecture.replacing import Costs
+from tfsqueeze.core.data import Examples, input_specs, random_examples
+
+
+def convolutional(filters=16):
+    """Layers of several kinds on correlated inputs, so that there is something to save."""
+    image = keras.Input((10, 10, 4))
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name="conv1")(image)
+    x = layers.ReLU()(layers.BatchNormalization(name="bn1")(x))
+    x = layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu", name="conv2")(x)
+    x = layers.Conv2D(2 * filters, 1, use_bias=False, name="pointwise")(x)
+    x = layers.ReLU()(layers.BatchNormalization(name="bn2")(x))
+    x = layers.Dense(24, activation="relu", name="dense")(layers.Flatten()(x))
+    return keras.Model(image, layers.Dense(5, name="head")(x))
+
+
+def correlated_images(count=64, seed=0):
+    """Four channels that are mixtures of two."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(count, 10, 10, 2)) @ rng.normal(size=(2, 4))
+    return (mixed + 0.05 * rng.normal(size=mixed.shape)).astype("float32")
+
+
+def flat(outputs):
+    return np.concatenate([np.ravel(value) for value in keras.tree.flatten(outputs)])
+
+
+def assert_close(outputs, expected, tolerance=1e-6):
+    expected = flat(expected)
+    np.testing.assert_allclose(flat(outputs), expected, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", GRAPH_ZOO)
+def test_zoo(name, tmp_path):
+    model = ZOO[name]()
+    x, before = zoo_inputs(model), model.get_weights()
+    small = tfs.factorize(model, energy=0.6)
+    assert Costs(small).total + sum(v.size for v in small.get_weights()) <= Costs(model).total + sum(
+        v.size for v in before
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    small.save(tmp_path / "small.keras")
+    assert_close(keras.models.load_model(tmp_path / "small.keras")(x), small(x))
+    assert_close(tfs.factorize(model, energy=1.0)(x), model(x))
+    assert_close(tfs.factorize(model, rank={".*": 1.0}, select=_only_replaceable(model))(x), model(x))
+
+
+def _only_replaceable(model):
+    skipped = tfs.explain(tfs.factorize(model, rank=1.0)).skipped
+    return [path for path, reason in skipped.items() if "cheapest as it is" in reason]
+
+
+@pytest.mark.parametrize("fraction", [0.7, 0.4])
+@pytest.mark.parametrize("target", ["macs", "params"])
+def test_targets_are_met_within_one_rank(target, fraction):
+    model = convolutional()
+    small = tfs.factorize(model, **{target: fraction})
+
+    def size(model):
+        return Costs(model).total if target == "macs" else model.count_params()
+
+    reached = size(small) / size(model)
+    rows = tfs.explain(small).done.values()
+    step = max(row[f"{target}_before"] for row in rows) / size(model)
+    assert fraction - step / 4 < reached <= fraction
+    assert (
+        sum(row["macs_before"] - row["macs_after"] for row in rows) == Costs(model).total - Costs(small).total
+    )
+
+
+def test_energy_is_kept_by_every_layer():
+    done = tfs.explain(tfs.factorize(convolutional(), energy=0.7)).done
+    assert done
+    for row in done.values():
+        assert row["energy_lost"] <= 0.3
+        assert row["macs_after"] < row["macs_before"]
+
+
+def test_data_lowers_the_error_of_the_outputs():
+    model, x = convolutional(), correlated_images()
+    blind, aware = tfs.factorize(model, macs=0.5), tfs.factorize(model, macs=0.5, data=x)
+    test = correlated_images(seed=1)
+    errors = [float(np.square(small(test) - model(test)).mean()) for small in (blind, aware)]
+    assert errors[1] < errors[0]
+    for row in tfs.explain(aware).done.values():
+        assert row["output_error_refitted"] <= row["output_error"]
+
+
+def test_full_rank_with_data_leaves_all_as_it_is():
+    model = convolutional()
+    names = ["conv1", "conv2", "pointwise", "dense", "head"]
+    full = tfs.factorize(model, rank=dict.fromkeys(names, 1.0), data=correlated_images())
+    assert set(tfs.explain(full).done) == set(names)
+    np.testing.assert_array_equal(full.get_layer("bn2").moving_mean, model.get_layer("bn2").moving_mean)
+    assert_close(full(correlated_images()), model(correlated_images()))
+
+
+def test_batch_normalization_moves_as_far_as_what_it_receives():
+    model, x = convolutional(), correlated_images()
+    small = tfs.factorize(model, rank={"conv2": 4}, data=x)
+    unchanged, changed = (small.get_layer(name).moving_mean for name in ("bn1", "bn2"))
+    np.testing.assert_array_equal(unchanged, model.get_layer("bn1").moving_mean)
+    outputs = [
+        np.mean(keras.Model(m.input, m.get_layer("pointwise").output)(x), (0, 1, 2)) for m in (small, model)
+    ]
+    moved = np.asarray(changed) - np.asarray(model.get_layer("bn2").moving_mean)
+    np.testing.assert_allclose(moved, outputs[0] - outputs[1], atol=1e-5)
+
+
+def test_ranks_are_those_asked_for():
+    model = convolutional()
+    rows = tfs.explain(tfs.factorize(model, rank={"conv2": (3, 5), "dense": 4, "point.*": 0.5})).done
+    assert {path: row["rank"] for path, row in rows.items()} == {
+        "conv2": "3x5",
+        "dense": "4",
+        "pointwise": "8",
+    }
+    small = tfs.factorize(model, rank=2, method="spatial", select="conv2")
+    assert [layer.name for layer in small.layers if "conv2" in layer.name] == [
+        "conv2_vertical",
+        "conv2_horizontal",
+    ]
+    assert small.get_layer("conv2_vertical").filters == 2
+
+
+def test_the_chain_takes_over_the_settings():
+    image = keras.Input((8, 8, 6))
+    settings = {
+        "kernel_regularizer": "l2",
+        "bias_regularizer": "l1",
+        "activation": "swish",
+        "dtype": "mixed_bfloat16",
+    }
+    x = layers.Conv2D(12, 3, strides=2, padding="same", name="conv", **settings)(image)
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    model.get_layer("conv").trainable = False
+    small = tfs.factorize(model, macs=0.4, method="tucker")
+    chain = [layer for layer in small.layers if layer.name.startswith("conv_")]
+    assert {layer.dtype_policy.name for layer in chain} == {"mixed_bfloat16"}
+    assert not any(layer.trainable for layer in chain)
+    assert all(layer.kernel_regularizer is not None for layer in chain)
+    assert [layer.use_bias for layer in chain] == [False] * (len(chain) - 1) + [True]
+    assert (
+        chain[-1].activation is model.get_layer("conv").activation and chain[-1].bias_regularizer is not None
+    )
+
+
+def test_channels_first_stays():
+    model = keras.Sequential(
+        [keras.Input((6, 8, 8)), layers.Conv2D(12, 3, data_format="channels_first", name="c")]
+    )
+    small = tfs.factorize(model, macs=0.5)
+    assert {layer.data_format for layer in small.layers} == {"channels_first"}
+    assert small.output_shape == model.output_shape
+
+
+def test_outputs_keep_their_names_so_that_losses_find_them():
+    first = keras.Input((12,))
+    a = layers.Dense(12, name="a")(first)
+    model = keras.Model(first, [a, layers.Dense(10, name="b")(a)])
+    model.compile("sgd", {"a": "mse", "b": "mae"}, metrics={"b": ["mse"]})
+    small = tfs.factorize(model, params=0.6)
+    assert small.output_names == ["a", "b"]
+    x = np.ones((4, 12), "float32")
+    assert "b_mse" in small.evaluate(x, [np.ones((4, 12)), np.ones((4, 10))], return_dict=True, verbose=0)
+
+
+def test_shared_and_nested_layers_stay_shared_and_nested():
+    shared = tfs.factorize(ZOO["shared"](), rank={"tower": 2})
+    assert [layer.name for layer in shared.layers].count("tower_reduce") == 1
+    assert tfs.explain(shared).done["tower"]["macs_before"] == 2 * 6 * 8
+    nested = tfs.factorize(ZOO["nested"](), rank={"backbone/inner_conv": 2})
+    assert nested.get_layer("backbone").get_layer("inner_conv_core").filters == 2
+
+
+def test_embeddings_are_narrowed_for_parameters_alone_by_how_often_they_are_used():
+    tokens = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(50, 16, mask_zero=True, name="words")(tokens)
+    model = keras.Model(tokens, layers.Dense(2, name="head")(layers.GlobalAveragePooling1D()(x)))
+    seen = np.random.default_rng(0).integers(1, 6, (40, 6))
+    blind, aware = (tfs.factorize(model, params=0.5, data=data) for data in (None, seen))
+    assert blind.count_params() <= 0.5 * model.count_params()
+    errors = [float(np.abs(small(seen) - model(seen)).mean()) for small in (blind, aware)]
+    assert errors[1] < errors[0] / 2
+    with pytest.raises(ValueError, match=r"cannot be reached"):
+        tfs.factorize(model, macs=0.5)
+
+
+def test_trains_on_compiled_as_before(mirrored):
+    with mirrored.scope():
+        model = ZOO["residual"]()
+        model.compile(keras.optimizers.Adam(1e-3), "mse", metrics=["mae"], steps_per_execution=2)
+    with mirrored.scope():
+        small = tfs.factorize(model, macs=0.6)
+    small.fit(zoo_inputs(model, 16), zoo_targets(model, 16), batch_size=4, epochs=1, verbose=0)
+    assert small.optimizer is not model.optimizer and float(small.optimizer.learning_rate) == pytest.approx(
+        1e-3
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "DenseNet121", "ResNet50"])
+def test_keras_applications(name):
+    model = getattr(keras.applications, name)(weights=None, input_shape=(64, 64, 3), classes=10)
+    small = tfs.factorize(model, macs=0.6)
+    assert Costs(small).total <= 0.6 * Costs(model).total
+    x = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype("float32")
+    assert np.isfinite(np.asarray(small(x))).all()
+
+
+@pytest.mark.slow
+def test_exports_with_equal_outputs(tmp_path):
+    small = tfs.factorize(convolutional(), macs=0.5)
+    result = tfs.export_tflite(small, tmp_path / "small.tflite")
+    assert result.parity.passed if hasattr(result.parity, "passed") else result
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({}, "Give exactly one target.*none"),
+        ({"energy": 0.5, "macs": 0.5}, "exactly one"),
+        ({"energy": 0}, r"energy.*\(0, 1\].*energy=0"),
+        ({"energy": 1.2}, r"energy=1.2"),
+        ({"macs": -0.5}, r"macs=-0.5"),
+        ({"macs": 0.001}, r"`macs`=0.001 cannot be reached.*as far as 0\.\d+"),
+        ({"rank": 0}, r"whole number >= 1.*rank=0"),
+        ({"rank": 1.5}, r"fraction of the full rank in \(0, 1\].*rank=1.5"),
+        ({"rank": 10_000}, r"at most \d+, the largest full rank"),
+        ({"rank": {"dense": 10_000}}, r"'dense' must be at most its full rank 24"),
+        ({"rank": {"conv2": (1, 2, 3)}}, r"'conv2' \(tucker\) must be 2 number"),
+        ({"rank": {"dance": 2}}, "matches no layer: 'dance'.*Did you mean"),
+        ({"rank": {}}, "empty dict"),
+        ({"energy": 0.5, "method": "svd"}, "`method` must be one of"),
+        ({"energy": 0.5, "select": "bn1"}, "BatchNormalization is not factorized"),
+        ({"energy": 0.5, "select": "nothing"}, "matches no layer"),
+        ({"energy": 0.5, "data": np.zeros((2, 10, 10, 4))}, "at least 4 examples"),
+        ({"energy": 0.5, "data": np.zeros((8, 3))}, r"must have shape"),
+    ],
+)
+def test_errors_say_what_to_do(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tfs.factorize(convolutional(), **arguments)
+
+
+def test_errors_of_kind():
+    with pytest.raises(TypeError, match="whole number, a fraction"):
+        tfs.factorize(convolutional(), rank="full")
+    with pytest.raises(TypeError, match="expects a `keras"):
+        tfs.factorize("model.keras", rank=2)
+    with pytest.raises(tfs.UnsupportedModelError, match="graph"):
+        tfs.factorize(ZOO["subclassed"](), rank=2)
+
+
+@pytest.mark.parametrize("name", ["multi_output", "temporal", "attention", "decoder"])
+def test_data_in_every_kind_of_model(name):
+    model = ZOO[name]()
+    examples: Examples = random_examples(input_specs(model), 24)
+    small = tfs.factorize(model, energy=0.7, data=examples)
+    assert np.isfinite(flat(small(zoo_inputs(model)))).all()
