@@ -71,7 +71,7 @@ class Names:
         """Behind an output of the model, a layer of the old name: losses and metrics refer to it."""
         if id(layer) not in self._outputs:
             return []
-        return [layers.Identity(name=layer.name, dtype=layer.dtype_policy)]
+        return [layers.Activation("linear", name=layer.name, dtype=layer.dtype_policy)]
 
 
 def cannot_be_replaced(named: NamedLayer) -> str | None:
