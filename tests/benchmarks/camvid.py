@@ -80,7 +80,7 @@ def train(model: keras.Model, images, masks, epochs: int, seed: int) -> None:
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, epochs * (len(images) // BATCH_SIZE))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=VOID)
     model.compile(keras.optimizers.Adam(schedule), loss)
-    model.fit(data, epochs=epochs, verbose=0)
+    model.fit(data, epochs=epochs, shuffle=False, verbose=0)
 
 
 def mean_iou(path: Path, images, masks) -> float:
