@@ -151,6 +151,8 @@ class _Repairer:
         nearest = _error(held_out, wrapper, view, self._bias_for(fitting, wrapper, view, can_shift))
         if held_out.relative_error(best[0], bias) < nearest:
             _store(wrapper, view, *best)
+        else:
+            view.assign(_rounded(wrapper, view), None)
 
     def _bias_for(self, fitting, wrapper, view, can_shift):
         return _matched_bias(fitting, _rounded(wrapper, view)) if can_shift else view.bias

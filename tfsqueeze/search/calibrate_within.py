@@ -9,6 +9,7 @@ import numpy as np
 
 from tfsqueeze.core.checks import check_fraction
 from tfsqueeze.core.data import Examples, collect, input_specs, pack_inputs
+from tfsqueeze.core.explain import explain
 from tfsqueeze.quantization.calibrate import calibrate
 from tfsqueeze.quantization.config import QuantizationConfig
 from tfsqueeze.quantization.targets import FLOAT
@@ -100,8 +101,8 @@ def calibrate_within(
 ) -> CalibratedWithin:
     """Calibrates a model, and keeps the few most damaging layers in float until it scores as asked for.
 
-    If the calibrated model falls short, layers are ranked by what they cost alone, and the least number of the
-    most damaging ones that suffices is searched by bisection, each mixture calibrated anew.
+    If the calibrated model falls short, layers are ranked by what they cost alone, and the least number of
+    the most damaging ones that suffices is searched by bisection, each mixture calibrated anew.
 
     Args:
         model: a trained Sequential or Functional model; it is not changed.
@@ -143,7 +144,7 @@ def calibrate_within(
     errors, best = None, 0
     if not attempt([], 0):
         errors = search.errors(None if evaluate is None else evaluate)
-        order = [path for path in errors.most_damaging() if errors.layers[path].weights_db is not None]
+        order = _selectable(errors.most_damaging(), explain(tried[0][1]).done)
         best = _fewest(lambda count: attempt(order, count), len(order))
     trade, quantized = tried[best]
     trades = [tried[count][0] for count in sorted(tried)]
@@ -205,6 +206,12 @@ def weight_bytes(quantized: keras.Model) -> int:
     bits = sum(int(np.prod(variable.shape)) * layer.stored_bits for layer, variable in kernels)
     rest = sum(int(np.prod(v.shape)) for v in quantized.weights if id(v) not in rounded)
     return (bits + 7) // 8 + rest * FLOAT_BYTES
+
+
+def _selectable(paths: list[str], targets) -> list[str]:
+    """The layers that can be kept in float as a whole, in the order of their worst part."""
+    owners = [t for path in paths for t in targets if path == t or path.startswith(f"{t}/")]
+    return list(dict.fromkeys(owners))
 
 
 def _agreement(expected: np.ndarray, given: np.ndarray) -> float:
