@@ -84,7 +84,7 @@ def _without_sharing(constraint):
 def held(values, dtype: str, name: str) -> keras.Variable:
     """A variable beside the model's; all replicas of a strategy change it alike."""
     return keras.Variable(
-        np.asarray(values, dtype), dtype=dtype, trainable=False, aggregation="mean", name=name
+        np.asarray(values, dtype), dtype=dtype, trainable=False, aggregation="only_first_replica", name=name
     )
 
 
