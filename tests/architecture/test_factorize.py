@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tfsqueeze as tfs
-from tests.zoo import GRAPH_ZOO, ZOO, zoo_inputs, zoo_targets
+from tests.zoo import GRAPH_ZOO, ZOO, zoo_inputs
 from tfsqueeze.architecture.replacing import Costs
 from tfsqueeze.core.data import Examples, input_specs, random_examples
 
@@ -44,9 +44,7 @@ def test_zoo(name, tmp_path):
     model = ZOO[name]()
     x, before = zoo_inputs(model), model.get_weights()
     small = tfs.factorize(model, energy=0.6)
-    assert Costs(small).total + sum(v.size for v in small.get_weights()) <= Costs(model).total + sum(
-        v.size for v in before
-    )
+    assert small.count_params() <= model.count_params()
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     small.save(tmp_path / "small.keras")
     assert_close(keras.models.load_model(tmp_path / "small.keras")(x), small(x))
@@ -86,8 +84,9 @@ def test_energy_is_kept_by_every_layer():
 
 
 def test_data_lowers_the_error_of_the_outputs():
-    model, x = convolutional(), correlated_images()
-    blind, aware = tfs.factorize(model, macs=0.5), tfs.factorize(model, macs=0.5, data=x)
+    model, x = convolutional(), correlated_images(256)
+    ranks = {"conv2": 4, "pointwise": 6, "dense": 6}
+    blind, aware = (tfs.factorize(model, rank=ranks, data=data) for data in (None, x))
     test = correlated_images(seed=1)
     errors = [float(np.square(small(test) - model(test)).mean()) for small in (blind, aware)]
     assert errors[1] < errors[0]
@@ -197,11 +196,11 @@ def test_embeddings_are_narrowed_for_parameters_alone_by_how_often_they_are_used
 
 def test_trains_on_compiled_as_before(mirrored):
     with mirrored.scope():
-        model = ZOO["residual"]()
+        model = convolutional(8)
         model.compile(keras.optimizers.Adam(1e-3), "mse", metrics=["mae"], steps_per_execution=2)
     with mirrored.scope():
         small = tfs.factorize(model, macs=0.6)
-    small.fit(zoo_inputs(model, 16), zoo_targets(model, 16), batch_size=4, epochs=1, verbose=0)
+    small.fit(correlated_images(16), np.zeros((16, 5)), batch_size=4, epochs=1, verbose=0)
     assert small.optimizer is not model.optimizer and float(small.optimizer.learning_rate) == pytest.approx(
         1e-3
     )
@@ -221,7 +220,8 @@ def test_keras_applications(name):
 def test_exports_with_equal_outputs(tmp_path):
     small = tfs.factorize(convolutional(), macs=0.5)
     result = tfs.export_tflite(small, tmp_path / "small.tflite")
-    assert result.parity.passed if hasattr(result.parity, "passed") else result
+    assert max(parity.max_error for parity in result.parity.values()) < 1e-4
+    assert not result.select_ops
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_exports_with_equal_outputs(tmp_path):
         ({"rank": 10_000}, r"at most \d+, the largest full rank"),
         ({"rank": {"dense": 10_000}}, r"'dense' must be at most its full rank 24"),
         ({"rank": {"conv2": (1, 2, 3)}}, r"'conv2' \(tucker\) must be 2 number"),
-        ({"rank": {"dance": 2}}, "matches no layer: 'dance'.*Did you mean"),
+        ({"rank": {"dance": 2}}, "matches no layer: 'dance'"),
         ({"rank": {}}, "empty dict"),
         ({"energy": 0.5, "method": "svd"}, "`method` must be one of"),
         ({"energy": 0.5, "select": "bn1"}, "BatchNormalization is not factorized"),

@@ -111,7 +111,7 @@ def test_more_filters_per_channel_lose_less():
 
 
 def test_data_lowers_the_error_of_the_outputs():
-    model, x = small_net(), images()
+    model, x = small_net(), images(256)
     blind, aware = tfs.to_separable(model), tfs.to_separable(model, data=x)
     test = images(seed=1)
     errors = [float(np.square(light(test) - model(test)).mean()) for light in (blind, aware)]

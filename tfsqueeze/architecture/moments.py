@@ -110,4 +110,12 @@ def _moments(layer, sums) -> Moments:
     second, mean = sums.products[:, :-1, :-1] / sums.count, sums.products[:, :-1, -1] / sums.count
     if layer.bias is not None or next_normalization(layer) is not None:
         second = second - mean[:, :, None] * mean[:, None, :]
-    return Moments(second, mean)
+    return Moments(_shrunk(second, sums.count), mean)
+
+
+def _shrunk(second, count) -> np.ndarray:
+    """Towards one weight for all inputs, the more the fewer rows there are for each of them."""
+    inputs = second.shape[1]
+    share = inputs / (inputs + count)
+    mean = np.einsum("gii->g", second)[:, None, None] / inputs
+    return (1 - share) * second + share * mean * np.eye(inputs)
