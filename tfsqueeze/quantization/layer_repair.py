@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tfsqueeze.core.data import Examples
-from tfsqueeze.core.inner_inputs import InnerInputs
+from tfsqueeze.core.inner_inputs import InnerInputs, Received
 from tfsqueeze.core.least_squares import LeastSquares, best_fit
 from tfsqueeze.core.linear_view import LinearView, linear_view, reproduces
 from tfsqueeze.core.select import walk
@@ -125,9 +125,7 @@ class _Repairer:
         problems = [LeastSquares(*shape) for _ in range(2)]
         wanted = max(LEAST_ROWS, ROWS_PER_INPUT * shape[1])
         for number, batch in enumerate(self._batches):
-            calls = list(
-                zip(self._float_inputs.read(old, batch), self._inputs.read(wrapper, batch), strict=True)
-            )
+            calls = _paired(self._float_inputs.read(old, batch), self._inputs.read(wrapper, batch))
             count = math.ceil(wanted * len(batch) / self._count / len(calls))
             for call, (was, now) in enumerate(calls):
                 seed = (self._seed, number, call)
@@ -164,6 +162,19 @@ class _Repairer:
         fixed = zeros | _greatest(target, wrapper.per_channel)
         integers = round_adaptively(np.where(zeros, 0.0, target), moments, steps, limit, fixed)
         return integers * steps, steps
+
+
+def _paired(floats: list[Received], rounded: list[Received]) -> list[tuple[Received, Received]]:
+    """Each call in float with the same one in the quantized model, whose order may be another."""
+    left, pairs = list(floats), []
+    for now in rounded:
+        values = np.asarray(now.first)
+        errors = [
+            np.square(np.asarray(was.first) - values).mean() if was.first.shape == values.shape else np.inf
+            for was in left
+        ]
+        pairs.append((left.pop(int(np.argmin(errors))), now))
+    return pairs
 
 
 def plain_paths(quantized: keras.Model) -> dict[int, str]:
