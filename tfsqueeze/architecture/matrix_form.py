@@ -70,7 +70,10 @@ class MatrixForm:
         terms, output = layer.equation.replace(" ", "").split("->")
         inputs, kernel = terms.split(",")
         inner = next(letter for letter in "rstuvwxyzabcdefghijklmnopq" if letter not in terms + output)
-        sizes = dict(zip(kernel, layer.kernel.shape, strict=True))
+        # Counted from the end, since the axes that an ellipsis stands for come first. An axis that both ends
+        # share must have its size between them too, or Keras takes the two for different ones.
+        known = zip(reversed(output.replace("...", "")), reversed(layer.full_output_shape), strict=False)
+        sizes = {**dict(known), **dict(zip(kernel, layer.kernel.shape, strict=True))}
         groups = [index for index in kernel if index in inputs and index in output]
         contracted = [index for index in kernel if index in inputs and index not in output]
         new = [index for index in kernel if index not in inputs]
