@@ -140,8 +140,8 @@ class _Refitter:
     def _renormalize(self, layer: layers.BatchNormalization) -> None:
         """Moves the statistics as far as what the layer receives has moved.
 
-        What the two models receive for the same examples is compared, so that statistics stay those of the
-        training data where these examples differ from them.
+        What the two models receive for the same examples is compared, so that the statistics stay near those
+        of the training data where these examples differ from them.
         """
         old = self._normalizations.get(id(layer))
         if old is None:
