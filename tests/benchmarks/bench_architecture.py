@@ -22,6 +22,7 @@ import numpy as np
 import tfsqueeze as tfs
 from tests.benchmarks import cifar10
 from tests.benchmarks.runs import Runs, mean_and_each
+from tests.benchmarks.tiny import labelled
 from tfsqueeze.core.new_weights import with_new_weights
 
 EPOCHS = (1, 6)
@@ -86,27 +87,13 @@ def run_resnet8(arguments) -> None:
             print(f"| {side} | {' | '.join(map(mean_and_each, scores))} |", flush=True)
 
 
-def keywords():
-    """The published keyword-spotting net with its evaluation set."""
-    folder = cifar10.data_folder() / "mlperf_tiny"
-    stored = np.load(folder / "eval" / "kws01.npz")
-    x = (stored["x"].reshape(-1, 49, 10, 1).astype("float32") - 83) * np.float32(0.5847029)
-    return tfs.load_model(folder / "models" / "kws_ref_model"), x, stored["y"].ravel()
+NETS = {"KWS": "kws", "VWW": "vww"}
+loaded = functools.cache(labelled)
 
 
-def persons():
-    """The published person-detection net with its evaluation set."""
-    folder = cifar10.data_folder() / "mlperf_tiny"
-    stored = np.load(folder / "eval" / "vww01.npz")
-    return tfs.load_model(folder / "models" / "vww_96.h5"), stored["x"] / np.float32(255), stored["y"].ravel()
-
-
-NETS = {"KWS": keywords, "VWW": persons}
-
-
-def one_shot(load, seed: int, macs: float, has_data: bool) -> tuple[float, float]:
+def one_shot(name: str, seed: int, macs: float, has_data: bool) -> tuple[float, float]:
     """Accuracy on held-out examples, of the original and factorized to a fraction of its MACs."""
-    model, x, y = load()
+    model, x, y = loaded(NETS[name])
     order = np.random.default_rng(seed).permutation(len(x))
     used, held_out = np.array_split(order, 2)
     data = x[used] if has_data else None
@@ -124,7 +111,7 @@ def run_one_shot(arguments) -> None:
             misses = 0
             for macs in FRACTIONS:
                 for seed in arguments.seeds:
-                    run = functools.partial(one_shot, NETS[name], seed, macs, has_data)
+                    run = functools.partial(one_shot, name, seed, macs, has_data)
                     runs.measure((name, side, f"{macs:.2f}"), seed, run)
                 before, after = runs.rows()[name, side, f"{macs:.2f}"]
                 misses = misses + 1 if np.mean(before) - np.mean(after) > LOSS + 1e-9 else 0

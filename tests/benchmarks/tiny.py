@@ -38,6 +38,16 @@ def task(name: str, cache) -> Task:
     return {"resnet8": _resnet8, "kws": _kws, "vww": _vww, "ad": _ad}[name](cache)
 
 
+def labelled(name: str) -> tuple[keras.Model, np.ndarray, np.ndarray]:
+    """The float network "kws" or "vww" with its evaluation set and labels."""
+    data = np.load(_folder() / "eval" / f"{name}01.npz")
+    inputs, labels = data["x"].astype("float32"), data["y"].ravel()
+    if name == "kws":
+        inputs = (inputs - 83) * np.float32(0.5847029)
+        return tfs.load_model(_folder() / "models" / "kws_ref_model"), inputs, labels
+    return tfs.load_model(_folder() / "models" / "vww_96.h5"), inputs / 255, labels
+
+
 def _resnet8(cache) -> Task:
     train, (images, labels) = cifar10.load(cache)
     model = cifar10.baseline(cache, train, 0)
@@ -46,17 +56,13 @@ def _resnet8(cache) -> Task:
 
 
 def _kws(cache) -> Task:
-    data = np.load(_folder() / "eval" / "kws01.npz")
-    inputs = (data["x"].astype("float32") - 83) * np.float32(0.5847029)
-    model = tfs.load_model(_folder() / "models" / "kws_ref_model")
-    return Task(model, _some(inputs), inputs, _accuracy(data["y"]), "kws_ref_model.tflite")
+    model, inputs, labels = labelled("kws")
+    return Task(model, _some(inputs), inputs, _accuracy(labels), "kws_ref_model.tflite")
 
 
 def _vww(cache) -> Task:
-    data = np.load(_folder() / "eval" / "vww01.npz")
-    inputs = data["x"].astype("float32") / 255
-    model = tfs.load_model(_folder() / "models" / "vww_96.h5")
-    return Task(model, _some(inputs), inputs, _accuracy(data["y"]), "vww_96_int8.tflite")
+    model, inputs, labels = labelled("vww")
+    return Task(model, _some(inputs), inputs, _accuracy(labels), "vww_96_int8.tflite")
 
 
 def _ad(cache) -> Task:
