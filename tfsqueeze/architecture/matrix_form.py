@@ -70,10 +70,10 @@ class MatrixForm:
         terms, output = layer.equation.replace(" ", "").split("->")
         inputs, kernel = terms.split(",")
         inner = next(letter for letter in "rstuvwxyzabcdefghijklmnopq" if letter not in terms + output)
-        # Counted from the end, since the axes that an ellipsis stands for come first. An axis that both ends
-        # share must have its size between them too, or Keras takes the two for different ones.
-        known = zip(reversed(output.replace("...", "")), reversed(layer.full_output_shape), strict=False)
-        sizes = {**dict(known), **dict(zip(kernel, layer.kernel.shape, strict=True))}
+        sizes = {
+            **_named_sizes(output, layer.partial_output_shape),
+            **dict(zip(kernel, layer.kernel.shape, strict=True)),
+        }
         groups = [index for index in kernel if index in inputs and index in output]
         contracted = [index for index in kernel if index in inputs and index not in output]
         new = [index for index in kernel if index not in inputs]
@@ -145,6 +145,15 @@ class EmbeddingForm:
             **shared,
         )
         return [narrow, widen]
+
+
+def _named_sizes(output: str, shape: int | tuple[int | None, ...]) -> dict[str, int | None]:
+    """Sizes of an EinsumDense's output axes: those shared with its input must be told between, too.
+
+    Counted from the end, since the axes of an ellipsis and that of the examples come first.
+    """
+    sizes = [shape] if isinstance(shape, int) else list(shape)
+    return dict(zip(reversed(output), reversed(sizes), strict=False))
 
 
 def convolution(layer: keras.Layer) -> type:
