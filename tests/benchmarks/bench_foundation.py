@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 
-
 IMPORT_PROGRAM = """
 import tensorflow, keras, time
 start = time.perf_counter()
