@@ -2,21 +2,23 @@
 
 import warnings
 
-import keras
 import numpy as np
 
-from tfsqueeze.clustering.constraint import SharedValues, averages_of
+from tfsqueeze.clustering.constraint import SharedValues
 from tfsqueeze.clustering.gradients import SharedGradients
 from tfsqueeze.clustering.latent import LatentValues
 from tfsqueeze.clustering.sharing import SharingRule
 from tfsqueeze.clustering.targets import find_targets
 from tfsqueeze.core.checks import check_choice, check_positive
+from tfsqueeze.core.holding import HoldingCallback
 from tfsqueeze.core.trained import trained_model
 
 GRADIENTS = ("each", "mean", "sum")
+# Distinct values per weight; a few equal weights are chance.
+SHARING = 0.9
 
 
-class ClusteringCallback(keras.callbacks.Callback):
+class ClusteringCallback(HoldingCallback):
     """Trains the values that weights share during `model.fit`, while which weights share them stays.
 
     After each optimizer step every weight is set to the mean of those it shares its value with, by
@@ -52,6 +54,8 @@ class ClusteringCallback(keras.callbacks.Callback):
     Source: Han et al., Deep Compression, arXiv:1510.00149, section 3.
     """
 
+    remedy = "values are shared again"
+
     def __init__(
         self,
         clusters: int | None = None,
@@ -73,8 +77,7 @@ class ClusteringCallback(keras.callbacks.Callback):
         self._rule = (
             None if clusters is None else SharingRule(clusters, init, per_channel, preserve_zeros, seed)
         )
-        self._targets, self._constraints, self._allowed, self._hook = [], [], [], None
-        self._unchecked = self._hold_each_batch = False
+        self._targets, self._allowed, self._hook = [], [], None
         self._last_reassigned = 0
         if reassign is not None and (clusters is None or gradients != "each"):
             raise ValueError(
@@ -94,45 +97,33 @@ class ClusteringCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Lets weights change clusters when it is time; several steps may have run since the last call."""
-        if self._unchecked or self._hold_each_batch:
-            self._check_optimizer()
+        super().on_train_batch_end(batch, logs)
         if self.reassign is not None and self._step() - self._last_reassigned >= self.reassign:
             self._last_reassigned = self._step()
             for constraint in self._constraints:
                 constraint.reassign()
 
-    def on_test_begin(self, logs=None):
-        """Shares the averages that an optimizer with `use_ema=True` keeps, before they are evaluated."""
-        self._share_averages()
-
     def on_epoch_end(self, epoch, logs=None):
         """Reports the number of distinct values."""
-        self._share_averages()
+        self._hold_averages()
         if logs is not None:
             logs["clusters"] = max(map(self._distinct, self._targets))
 
     def on_train_end(self, logs=None):
         """Removes the constraints; what other callbacks do at the end is checked."""
-        for constraint in self._constraints:
-            constraint.remove()
         if self._hook is not None:
             self._hook.remove()
-        # The compiled step still holds the constraints: the next fit must make its own.
-        self.model.train_function = None
-        self._hold_values()
-        self._after_all_callbacks(self._hold_values)
+        super().on_train_end(logs)
 
     def _start(self) -> None:
         if self._rule is None:
             self._targets = self._sharing(self._targets)
         with self.model.distribute_strategy.scope():
-            self._constraints = [self._constraint(target) for target in self._targets]
-        for constraint in self._constraints:
-            constraint.install()
+            constraints = [self._constraint(target) for target in self._targets]
         self._allowed = [self._distinct(target) for target in self._targets]
         if self.gradients != "each":
-            self._hook = SharedGradients(self.model.optimizer, self._constraints, self.gradients)
-        self.model.make_train_function(force=True)
+            self._hook = SharedGradients(self.model.optimizer, constraints, self.gradients)
+        self._install(constraints)
         self._last_reassigned = self._step()
         self._unchecked = True
 
@@ -146,7 +137,7 @@ class ClusteringCallback(keras.callbacks.Callback):
 
     def _sharing(self, targets) -> list:
         """Those of the targets whose weights share values; the others train freely."""
-        sharing = [t for t in targets if np.unique(t.weights).size <= t.weights.size // 2]
+        sharing = [t for t in targets if np.unique(t.weights).size <= SHARING * t.weights.size]
         paths = {target.path for target in sharing}
         self.skipped |= {
             target.path: "its weights do not share values" for target in targets if target.path not in paths
@@ -161,31 +152,7 @@ class ClusteringCallback(keras.callbacks.Callback):
     def _distinct(self, target) -> int:
         return self._rule.distinct(target) if self._rule else np.unique(target.variable.numpy()).size
 
-    def _step(self) -> int:
-        return int(keras.ops.convert_to_tensor(self.model.optimizer.iterations).numpy())
-
-    def _share_averages(self) -> None:
-        """The averages take in a step before its constraints, and may just have been swapped for weights."""
-        if not self._constraints or not (averages := averages_of(self._constraints, self.model.optimizer)):
-            return
-        for constraint, average in zip(self._constraints, averages, strict=True):
-            constraint.apply()
-            constraint.apply(average)
-
-    def _check_optimizer(self) -> None:
-        """Looks, after the first step, whether it has kept values shared."""
-        self._unchecked = False
-        parted = sum(constraint.apply() for constraint in self._constraints)
-        if parted and not self._hold_each_batch:
-            self._hold_each_batch = True
-            warnings.warn(
-                f"The training step does not apply constraints ({type(self.model.optimizer).__name__} or a "
-                "custom `train_step` updates weights without them): values are shared again after each "
-                "batch instead, which is slower.",
-                stacklevel=2,
-            )
-
-    def _hold_values(self) -> None:
+    def _hold_at_end(self) -> None:
         if all(map(self._is_kept, self._targets, self._allowed)):
             return
         for constraint in self._constraints:
@@ -201,13 +168,3 @@ class ClusteringCallback(keras.callbacks.Callback):
 
     def _is_kept(self, target, allowed: int) -> bool:
         return self._distinct(target) <= allowed
-
-    def _after_all_callbacks(self, act) -> None:
-        """Runs `act` when the training's History ends, which Keras calls after the user's callbacks."""
-        history = self.model.history
-
-        def on_train_end(logs=None):
-            del history.on_train_end
-            act()
-
-        history.on_train_end = on_train_end

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from tfsqueeze.clustering.constraint import SharedValues, held
+from tfsqueeze.clustering.constraint import SharedValues, beside
 from tfsqueeze.clustering.sharing import SharingRule
 from tfsqueeze.clustering.targets import Target
 
@@ -22,9 +22,9 @@ class LatentValues(SharedValues):
     def __init__(self, target: Target, weights: np.ndarray, rule: SharingRule):
         super().__init__(target.variable, rule.preserve_zeros)
         self._target, self._rule = target, rule
-        self.latent = held(weights.ravel(), "float32", f"{self.variable.name}_latent")
+        self.latent = beside(weights.ravel(), "float32", f"{self.variable.name}_latent")
         values = self.variable.numpy().ravel()[self.first.numpy()]
-        self.values = held(values, "float32", f"{self.variable.name}_values")
+        self.values = beside(values, "float32", f"{self.variable.name}_values")
 
     def __call__(self, weights):
         if self.previous is not None:

@@ -2,13 +2,13 @@
 
 import warnings
 
-import keras
 import numpy as np
 
+from tfsqueeze.core.holding import HoldingCallback
 from tfsqueeze.core.schedules import as_schedule
 from tfsqueeze.core.trained import trained_model
 from tfsqueeze.pruning import evidence
-from tfsqueeze.pruning.constraint import MaskConstraint, averages_of
+from tfsqueeze.pruning.constraint import MaskConstraint
 from tfsqueeze.pruning.masks import MaskRule, sparsity_of
 from tfsqueeze.pruning.patterns import Unstructured
 from tfsqueeze.pruning.regrowth import Regrowth
@@ -16,7 +16,7 @@ from tfsqueeze.pruning.scalars import check_log_dir, write_scalars
 from tfsqueeze.pruning.targets import find_targets
 
 
-class PruningCallback(keras.callbacks.Callback):
+class PruningCallback(HoldingCallback):
     """Sets the least important weights to zero during `model.fit` and keeps them there.
 
     The zeros are held by constraints on the variables, inside the compiled training step: the model's
@@ -48,6 +48,8 @@ class PruningCallback(keras.callbacks.Callback):
     Source: Zhu & Gupta, To Prune, or Not to Prune, arXiv:1710.01878.
     """
 
+    remedy = "pruned weights are set to zero"
+
     def __init__(
         self,
         schedule=None,
@@ -69,20 +71,18 @@ class PruningCallback(keras.callbacks.Callback):
         self.skipped: dict[str, str] = {}
         self._rule = MaskRule(criterion, pattern, scope)
         check_log_dir(log_dir)
-        self._targets, self._constraints, self._first_weights = [], [], None
+        self._targets, self._first_weights = [], None
         self._last_update: int | None = None
-        self._unchecked = self._hold_each_batch = self._warned_of_end = False
+        self._warned_of_end = False
         if regrowth is not None and self._rule.pattern != Unstructured():
             raise ValueError(f"`regrowth` goes with pattern='unstructured'. Received: pattern={pattern!r}.")
 
     def on_train_begin(self, logs=None):
-        """Installs the constraints; Keras' compiled step is made anew so that it contains them."""
+        """Installs the constraints."""
         self._targets, self.skipped = find_targets(trained_model(self.model), self.select, self._rule.misfit)
         with self.model.distribute_strategy.scope():
-            self._constraints = [MaskConstraint(target.variable) for target in self._targets]
-        for constraint in self._constraints:
-            constraint.install()
-        self.model.make_train_function(force=True)
+            constraints = [MaskConstraint(target.variable) for target in self._targets]
+        self._install(constraints)
         self._first_weights = None
         self._last_update = None
         self._hold_each_batch = self._warned_of_end = False
@@ -96,21 +96,16 @@ class PruningCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Updates the masks when the schedule says so; several steps may have run since the last call."""
-        if self._unchecked or self._hold_each_batch:
-            self._check_optimizer()
+        super().on_train_batch_end(batch, logs)
         if self.schedule is None:
             return
         step = self._step()
         if self.schedule.is_due(self._last_update, step):
             self._update(self.schedule.last_due(step))
 
-    def on_test_begin(self, logs=None):
-        """Prunes the averages that an optimizer with `use_ema=True` keeps, before they are evaluated."""
-        self._prune_averages()
-
     def on_epoch_end(self, epoch, logs=None):
         """Reports the sparsity."""
-        self._prune_averages()
+        self._hold_averages()
         if logs is not None:
             logs["sparsity"] = sparsity_of(self._targets)
         if self.log_dir is not None:
@@ -118,12 +113,7 @@ class PruningCallback(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Removes the constraints; the zeros survive what other callbacks do at the end."""
-        for constraint in self._constraints:
-            constraint.remove()
-        # The compiled step still holds the masks: the next fit must make its own.
-        self.model.train_function = None
-        self._hold_zeros()
-        self._after_all_callbacks(self._hold_zeros)
+        super().on_train_end(logs)
         self._warn_if_unfinished()
 
     def _start(self) -> None:
@@ -183,31 +173,7 @@ class PruningCallback(keras.callbacks.Callback):
             constraint.apply()
         self._unchecked = True
 
-    def _prune_averages(self) -> None:
-        """The averages take in a step before its constraints, and may just have been swapped for weights."""
-        if not self._constraints or not (averages := averages_of(self._constraints, self.model.optimizer)):
-            return
-        for constraint, average in zip(self._constraints, averages, strict=True):
-            constraint.apply()
-            constraint.apply(average)
-
-    def _step(self) -> int:
-        return int(keras.ops.convert_to_tensor(self.model.optimizer.iterations).numpy())
-
-    def _check_optimizer(self) -> None:
-        """Looks, after the first step with new masks, whether the step has kept them."""
-        self._unchecked = False
-        revived = sum(constraint.apply() for constraint in self._constraints)
-        if revived and not self._hold_each_batch:
-            self._hold_each_batch = True
-            warnings.warn(
-                f"The training step does not apply constraints ({type(self.model.optimizer).__name__} or a "
-                "custom `train_step` updates weights without them): pruned weights are set to zero after "
-                "each batch instead, which is slower.",
-                stacklevel=2,
-            )
-
-    def _hold_zeros(self) -> None:
+    def _hold_at_end(self) -> None:
         revived = sum(constraint.apply() for constraint in self._constraints)
         if revived and not self.model.optimizer.use_ema:
             warnings.warn(
@@ -217,16 +183,6 @@ class PruningCallback(keras.callbacks.Callback):
                 "EarlyStopping start after pruning has ended (start_from_epoch).",
                 stacklevel=2,
             )
-
-    def _after_all_callbacks(self, act) -> None:
-        """Runs `act` when the training's History ends, which Keras calls after the user's callbacks."""
-        history = self.model.history
-
-        def on_train_end(logs=None):
-            del history.on_train_end
-            act()
-
-        history.on_train_end = on_train_end
 
     def _warn_if_too_short(self, epoch: int) -> None:
         """Warns before hours of training, not after them, where the number of steps is known."""
