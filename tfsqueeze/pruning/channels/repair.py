@@ -91,7 +91,7 @@ def repair(
             f"A repair needs at least {PARTS} examples, better hundreds. Received: {len(examples)}."
         )
     count = min(len(examples), _affordable(graph))
-    batches = list(examples.batches(min(batch_size, math.ceil(count / PARTS))))
+    batches = list(examples.batches(min(batch_size, count // PARTS)))
     return _Repairer(graph, pruned, keep, batches, count, seed).run()
 
 
