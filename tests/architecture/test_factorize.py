@@ -7,6 +7,7 @@ from keras import layers
 
 import tfsqueeze as tfs
 from tests.zoo import GRAPH_ZOO, ZOO, zoo_inputs
+from tfsqueeze.architecture.refit import split
 from tfsqueeze.architecture.replacing import Costs
 from tfsqueeze.core.data import Examples, input_specs, random_examples
 
@@ -48,13 +49,15 @@ def test_zoo(name, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     small.save(tmp_path / "small.keras")
     assert_close(keras.models.load_model(tmp_path / "small.keras")(x), small(x))
-    assert_close(tfs.factorize(model, energy=1.0)(x), model(x))
-    assert_close(tfs.factorize(model, rank={".*": 1.0}, select=_only_replaceable(model))(x), model(x))
+    full = tfs.factorize(model, rank=dict.fromkeys(tfs.explain(small).done, 1.0))
+    assert_close(full(x), model(x))
 
 
-def _only_replaceable(model):
-    skipped = tfs.explain(tfs.factorize(model, rank=1.0)).skipped
-    return [path for path, reason in skipped.items() if "cheapest as it is" in reason]
+def test_all_energy_leaves_all_as_it_is():
+    model = convolutional()
+    same = tfs.factorize(model, energy=1.0)
+    assert "cheapest as it is" in tfs.explain(same).skipped["dense"]
+    assert_close(same(correlated_images(8)), model(correlated_images(8)))
 
 
 @pytest.mark.parametrize("fraction", [0.7, 0.4])
@@ -84,14 +87,21 @@ def test_energy_is_kept_by_every_layer():
 
 
 def test_data_lowers_the_error_of_the_outputs():
-    model, x = convolutional(), correlated_images(256)
-    ranks = {"conv2": 4, "pointwise": 6, "dense": 6}
-    blind, aware = (tfs.factorize(model, rank=ranks, data=data) for data in (None, x))
+    model, x = convolutional(), correlated_images(128)
     test = correlated_images(seed=1)
-    errors = [float(np.square(small(test) - model(test)).mean()) for small in (blind, aware)]
-    assert errors[1] < errors[0]
-    for row in tfs.explain(aware).done.values():
-        assert row["output_error_refitted"] <= row["output_error"]
+    for target in ({"rank": {"conv2": 4, "pointwise": 6, "dense": 6}}, {"macs": 0.5}):
+        blind, aware = (tfs.factorize(model, **target, data=data) for data in (None, x))
+        errors = [float(np.square(small(test) - model(test)).mean()) for small in (blind, aware)]
+        assert errors[1] < errors[0]
+        for row in tfs.explain(aware).done.values():
+            assert row["output_error_refitted"] <= row["output_error"]
+
+
+@pytest.mark.parametrize("count", range(4, 20))
+def test_some_examples_are_held_out_however_few(count):
+    fitted, held_out = split(Examples({"x": np.zeros((count, 1))}), 128)
+    assert fitted and held_out
+    assert sum(map(len, fitted)) + sum(map(len, held_out)) == count
 
 
 def test_full_rank_with_data_leaves_all_as_it_is():
@@ -101,6 +111,19 @@ def test_full_rank_with_data_leaves_all_as_it_is():
     assert set(tfs.explain(full).done) == set(names)
     np.testing.assert_array_equal(full.get_layer("bn2").moving_mean, model.get_layer("bn2").moving_mean)
     assert_close(full(correlated_images()), model(correlated_images()))
+
+
+def test_errors_count_after_the_batch_normalization():
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(8, use_bias=False, name="a"), layers.BatchNormalization(name="bn")]
+    )
+    bn = model.get_layer("bn")
+    bn.moving_variance.assign(np.geomspace(1e-2, 1e4, 8))
+    small = tfs.factorize(model, rank={"a": 3})
+    scaled = np.asarray(model.get_layer("a").kernel) / np.sqrt(bn.moving_variance + bn.epsilon)
+    lost = np.square(np.linalg.svd(scaled, compute_uv=False)[3:]).sum()
+    x = np.eye(6, dtype="float32")
+    np.testing.assert_allclose(np.square(small(x) - model(x)).sum(), lost, rtol=1e-3)
 
 
 def test_batch_normalization_moves_as_far_as_what_it_receives():
@@ -197,13 +220,23 @@ def test_embeddings_are_narrowed_for_parameters_alone_by_how_often_they_are_used
 def test_trains_on_compiled_as_before(mirrored):
     with mirrored.scope():
         model = convolutional(8)
-        model.compile(keras.optimizers.Adam(1e-3), "mse", metrics=["mae"], steps_per_execution=2)
-    with mirrored.scope():
+        model.compile(keras.optimizers.Adam(1e-3), "mse", metrics=["mae"])
         small = tfs.factorize(model, macs=0.6)
     small.fit(correlated_images(16), np.zeros((16, 5)), batch_size=4, epochs=1, verbose=0)
-    assert small.optimizer is not model.optimizer and float(small.optimizer.learning_rate) == pytest.approx(
-        1e-3
+    assert small.optimizer is not model.optimizer
+    assert isinstance(small.optimizer, keras.optimizers.Adam)
+
+
+def test_trains_in_several_steps_at_once_in_half_precision():
+    model = keras.Sequential(
+        [keras.Input((12,)), layers.Dense(16, "relu", dtype="mixed_bfloat16", name="a"), layers.Dense(3)]
     )
+    model.compile(keras.optimizers.SGD(0.02), "mse", steps_per_execution=2)
+    small = tfs.factorize(model, rank={"a": 3})
+    assert small.steps_per_execution == 2 and float(small.optimizer.learning_rate) == pytest.approx(0.02)
+    small.fit(np.ones((16, 12)), np.zeros((16, 3)), batch_size=4, verbose=0)
+    assert small.get_layer("a_reduce").compute_dtype == "bfloat16"
+    assert np.isfinite(flat(small.get_weights())).all()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfsqueeze.architecture.gains import gains
 from tfsqueeze.architecture.low_rank import roots
 from tfsqueeze.architecture.matrix_form import convolution
 from tfsqueeze.architecture.successors import Names, first_settings, last_settings
@@ -37,7 +38,9 @@ class CanonicalForm:
         self.weights = linear_view(layer).weights
         inputs, outputs = layer.kernel.shape[-2:]
         self._root, self._inverse = roots(np.eye(inputs) if moment is None else moment)
-        self._weighted = self._root @ self.weights.reshape(-1, inputs, outputs).astype("float64")
+        self._gains = gains(layer)[0]
+        kernel = self.weights.reshape(-1, inputs, outputs).astype("float64") * self._gains
+        self._weighted = self._root @ kernel
         self._terms = _exact_terms(self._weighted)
         self.full_ranks = (self._terms[0].shape[1],)
         self._fitted: dict[int, list[np.ndarray]] = {}
@@ -65,7 +68,7 @@ class CanonicalForm:
     def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
         along, before, after = self._fit(ranks[0])
         ones = [1] * self._layer.rank
-        before = self._inverse @ before
+        before, after = self._inverse @ before, after / self._gains[:, None]
         return [
             before.reshape(*ones, *before.shape),
             along.reshape(*self._layer.kernel_size, -1, 1),

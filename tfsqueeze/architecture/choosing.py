@@ -1,7 +1,7 @@
 """Which form each layer takes, at which ranks."""
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -76,6 +76,25 @@ def choose(
     reason = f"cheapest as it is {reason.get(target.name, 'for this target')}"
     skipped |= {named.path: reason for named, choice in chosen if choice.form is None}
     return [(named, choice) for named, choice in chosen if choice.form is not None], skipped
+
+
+def weighed(
+    chosen: list[tuple[NamedLayer, Choice]], method: str, moments: dict[int, Moments]
+) -> list[tuple[NamedLayer, Choice]]:
+    """The same forms and ranks, the kernels now those that are best for what the layers receive.
+
+    Args:
+        chosen: what `choose` returned without moments.
+        method: how convolutions are taken apart.
+        moments: of what layers receive, by their ids.
+    """
+    found = []
+    for named, choice in chosen:
+        offered = forms(named.layer, method, moments.get(id(named.layer)))
+        form = next(form for form in offered if form.name == choice.form.name)
+        lost = float(form.lost(np.array([choice.ranks]))[0])
+        found.append((named, replace(choice, form=form, lost=lost)))
+    return found
 
 
 class _Offer:

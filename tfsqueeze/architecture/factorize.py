@@ -2,12 +2,13 @@
 
 import keras
 
-from tfsqueeze.architecture.choosing import Target, choose
+from tfsqueeze.architecture.choosing import Target, choose, weighed
 from tfsqueeze.architecture.form import lost_weight
 from tfsqueeze.architecture.forms import METHODS, unsupported
 from tfsqueeze.architecture.moments import Moments, input_moments
+from tfsqueeze.architecture.nearest import nearest
 from tfsqueeze.architecture.ranks import check_rank
-from tfsqueeze.architecture.refit import Replacement, check_examples, refit
+from tfsqueeze.architecture.refit import Replacement, check_examples, refit, split
 from tfsqueeze.architecture.replacing import Costs, facts, put_in_place
 from tfsqueeze.architecture.successors import Names, cannot_be_replaced
 from tfsqueeze.core.checks import check_choice, check_graph, check_kept, check_one_target
@@ -50,7 +51,9 @@ def factorize(
             if it gets no cheaper, and may get a pair (channels before, after) for method "tucker". Others
             are left as they are.
         macs: fraction of the model's multiply-accumulates kept at most, in (0, 1]. Ranks go where they cost
-            least of what is kept in all, and as many are kept as fit: not one more would.
+            least of what is kept in all, and as many are kept as fit: not one more would. Given data, what
+            is kept is measured both of the squared outputs and of the squared weights, and the model is
+            returned whose outputs are closer to the original's on held-out examples.
         params: the same for the number of parameters. Embeddings take part in `params`, `energy` and
             `rank`, not in `macs`: looking up costs no multiplication.
         method: how convolutions with a window are taken apart. "spatial": k x 1 then 1 x k. "tucker": 1x1,
@@ -94,16 +97,17 @@ def factorize(
     settings = {"batch_size": batch_size, "seed": seed}
     moments: dict[int, Moments] = {}
     if examples is not None:
-        chosen_layers = [named.layer for named in selection.chosen]
-        moments = input_moments(model, chosen_layers, examples, **settings)
-    chosen, skipped = choose(model, selection, costs, target, method, moments)
-    names = Names(model)
-    replacements = [_replacement(named, choice, names) for named, choice in chosen]
+        fitted, held_out = split(examples, batch_size)
+        moments = input_moments(model, [named.layer for named in selection.chosen], fitted, seed=seed)
+    plans = [choose(model, selection, costs, target, method, moments)]
+    if moments and target.name in ("macs", "params"):
+        plans += _plan_by_weights(model, selection, costs, target, method, moments, plans[0])
     means = {key: found.mean for key, found in moments.items() if found.mean is not None}
-    changed = put_in_place(model, replacements, names, means)
-    errors = {}
-    if examples is not None and replacements:
-        errors = refit(model, changed, replacements, examples, **settings)
+    built = [_built(model, chosen, means, examples, settings) for chosen, _ in plans]
+    best = 0
+    if len(plans) > 1:
+        best = nearest(model, [changed for changed, *_ in built], held_out)
+    (changed, replacements, errors), (chosen, skipped) = built[best], plans[best]
     after = Costs(changed)
     done = {
         replacement.path: {
@@ -136,6 +140,33 @@ def _select(model, select, method, target) -> Selection:
     others = {named.path: "no rank given" for named in selection.chosen if id(named.layer) not in wanted}
     chosen = [named for named in selection.chosen if named.path not in others]
     return Selection(chosen, selection.skipped | others)
+
+
+def _plan_by_weights(model, selection, costs, target, method, moments, plan) -> list:
+    """Ranks by the weights alone, unless they are those of `plan`.
+
+    How much a layer's error matters to the outputs neither tells: few examples overrate what they have in
+    common, and layers that follow may put an error right. So both are tried.
+    """
+    chosen, skipped = choose(model, selection, costs, target, method, {})
+    if _ranks(chosen) == _ranks(plan[0]):
+        return []
+    return [(weighed(chosen, method, moments), skipped)]
+
+
+def _ranks(chosen) -> list[tuple]:
+    return [(named.path, choice.form.name, choice.ranks) for named, choice in chosen]
+
+
+def _built(model, chosen, means, examples, settings) -> tuple[keras.Model, list[Replacement], dict]:
+    """The model with chains in place, fitted where there are examples; what replaced what; and errors."""
+    names = Names(model)
+    replacements = [_replacement(named, choice, names) for named, choice in chosen]
+    changed = put_in_place(model, replacements, names, means)
+    errors = {}
+    if examples is not None and replacements:
+        errors = refit(model, changed, replacements, examples, **settings)
+    return changed, replacements, errors
 
 
 def _replacement(named, choice, names) -> Replacement:

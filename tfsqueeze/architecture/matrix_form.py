@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfsqueeze.architecture.gains import gains
 from tfsqueeze.architecture.low_rank import LowRank, lost_energy
 from tfsqueeze.architecture.successors import Names, first_settings, last_settings
 from tfsqueeze.core.linear_view import linear_view
@@ -27,7 +28,9 @@ class MatrixForm:
         self._view = linear_view(layer)
         self.weights = self._view.weights
         moments = [None] * len(self.weights) if moment is None else moment
-        self._parts = [LowRank(*pair) for pair in zip(self.weights, moments, strict=True)]
+        self._gains = gains(layer)[:, None]
+        weighted = self.weights * self._gains
+        self._parts = [LowRank(*pair) for pair in zip(weighted, moments, strict=True)]
         self.full_ranks = (min(self.weights.shape[1:]),)
         self.options = np.arange(1, self.full_ranks[0] + 1)[:, None]
         self._lost = lost_energy(sum(part.energies[: self.full_ranks[0]] for part in self._parts))
@@ -41,7 +44,8 @@ class MatrixForm:
 
     def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
         pairs = [part.factors(ranks[0]) for part in self._parts]
-        return [np.stack(side) for side in zip(*pairs, strict=True)]
+        first, last = (np.stack(side) for side in zip(*pairs, strict=True))
+        return [first, last / self._gains]
 
     def before(self, kernels: list[np.ndarray]) -> np.ndarray:
         return kernels[0]

@@ -34,23 +34,21 @@ class Moments:
 
 
 def input_moments(
-    model: keras.Model, wanted: list[keras.Layer], examples: Examples, *, batch_size: int, seed: int
+    model: keras.Model, wanted: list[keras.Layer], batches: list[Examples], *, seed: int
 ) -> dict[int, Moments]:
     """Moments of what layers receive, by the layer's id; layers that are too large have none.
 
     Args:
         model: a built model.
         wanted: layers in it.
-        examples: what the model runs on.
-        batch_size: examples per run.
+        batches: what the model runs on, at least one.
         seed: of the positions drawn.
     """
     found = {}
     for portion in _portions(wanted):
         sums = {id(layer): _empty(layer) for layer in portion}
-        reader = InnerInputs(model, portion, examples[:1])
-        batches = list(examples.batches(batch_size)) if reader.order else []
-        for number, batch in enumerate(batches):
+        reader = InnerInputs(model, portion, batches[0])
+        for number, batch in enumerate(batches if reader.order else []):
             for layer, calls in zip(reader.order, reader.read_all(reader.order, batch), strict=True):
                 for call, received in enumerate(calls):
                     values = keras.ops.convert_to_numpy(received.first)

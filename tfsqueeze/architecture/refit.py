@@ -106,8 +106,24 @@ def refit(
         By path, the chain's squared error on held-out examples relative to the variance of what the layer
         gave, before and after the fit.
     """
-    batches = list(examples.batches(min(batch_size, math.ceil(len(examples) / PARTS))))
-    return _Refitter(model, changed, replacements, batches, seed).run()
+    return _Refitter(model, changed, replacements, _batches(examples, batch_size), seed).run()
+
+
+def split(examples: Examples, batch_size: int) -> tuple[list[Examples], list[Examples]]:
+    """The batches that `refit` fits to, and those that it holds out."""
+    parts: tuple[list[Examples], list[Examples]] = [], []
+    for number, batch in enumerate(_batches(examples, batch_size)):
+        parts[_is_held_out(number)].append(batch)
+    return parts
+
+
+def _is_held_out(number: int) -> bool:
+    return number % PARTS == PARTS - 1
+
+
+def _batches(examples, batch_size) -> list[Examples]:
+    """At least as many as there are parts."""
+    return list(examples.batches(min(batch_size, len(examples) // PARTS)))
 
 
 class _Refitter:
@@ -170,7 +186,7 @@ class _Refitter:
             for rows, targets in self._samples(replacement, view, number, batch, count):
                 if not whole:
                     rows = np.einsum("rgi,gim->rgm", rows, before, optimize=True)
-                problems[number % PARTS == PARTS - 1].add(rows, targets)
+                problems[_is_held_out(number)].add(rows, targets)
         last = kernels[-1].reshape(before.shape[0], before.shape[2], -1)
         held_out = problems[1].through(before) if whole else problems[1]
         error = held_out.relative_error(last, bias)

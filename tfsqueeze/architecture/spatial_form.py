@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfsqueeze.architecture.gains import gains
 from tfsqueeze.architecture.low_rank import LowRank, lost_energy
 from tfsqueeze.architecture.successors import Names, first_settings, last_settings
 from tfsqueeze.core.linear_view import linear_view
@@ -26,7 +27,8 @@ class SpatialForm:
         self._layer = layer
         self.weights = linear_view(layer).weights
         self._shape = rows, columns, inputs, outputs = tuple(layer.kernel.shape)
-        kernel = self.weights.reshape(self._shape)
+        self._gains = gains(layer)[0]
+        kernel = self.weights.reshape(self._shape) * self._gains
         matrix = kernel.transpose(0, 2, 1, 3).reshape(rows * inputs, columns * outputs)
         self._product = LowRank(matrix, None if moment is None else np.kron(np.eye(rows), moment))
         self.full_ranks = (min(matrix.shape),)
@@ -43,7 +45,7 @@ class SpatialForm:
     def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
         rows, columns, inputs, outputs = self._shape
         first, last = self._product.factors(ranks[0])
-        last = last.reshape(-1, columns, outputs).transpose(1, 0, 2)
+        last = last.reshape(-1, columns, outputs).transpose(1, 0, 2) / self._gains
         return [first.reshape(rows, 1, inputs, -1), last[None]]
 
     def before(self, kernels: list[np.ndarray]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from tfsqueeze.architecture.gains import gains
 from tfsqueeze.architecture.low_rank import descending, roots
 from tfsqueeze.architecture.matrix_form import convolution
 from tfsqueeze.architecture.successors import Names, first_settings, last_settings
@@ -34,7 +35,8 @@ class TuckerForm:
         inputs = layer.kernel.shape[-1 if self._is_transposed else -2]
         self.full_ranks = inputs, self.weights.shape[-1]
         self._root, self._inverse = roots(np.eye(inputs) if moment is None else moment)
-        kernel = self.weights[0].reshape(-1, *self.full_ranks)
+        self._gains = gains(layer)[0]
+        kernel = self.weights[0].reshape(-1, *self.full_ranks) * self._gains
         self._weighted = np.einsum("dc,kco->kdo", self._root, kernel)
         self._bases = _basis(self._weighted, 1), _basis(self._weighted, 2)
         kept = np.square(_core(self._weighted, *self._bases)).sum(0).cumsum(0).cumsum(1)
@@ -65,7 +67,7 @@ class TuckerForm:
     def kernels(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
         before, after = self._fitted_bases(ranks)
         core, ones = _core(self._weighted, before, after), [1] * self._layer.rank
-        first, last = self._inverse @ before, after.T
+        first, last = self._inverse @ before, after.T / self._gains
         if not self._has_reduce(ranks):
             core = np.einsum("cr,kro->kco", first, core)
         if not self._has_expand(ranks):
