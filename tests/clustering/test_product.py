@@ -94,8 +94,9 @@ def test_what_does_not_fit_is_left_with_a_reason():
             layers.Conv2D(64, 1, name="stem"),
             layers.Conv2DTranspose(64, 3, name="up"),
             layers.GlobalAveragePooling2D(),
-            layers.Dense(3, name="head"),
             layers.Dense(512, name="wide"),
+            layers.Dense(64, name="narrow"),
+            layers.Dense(3, name="head"),
         ]
     )
     small = tfs.product_quantize(model, 64, length=2)
