@@ -10,7 +10,12 @@ from tests.zoo import ZOO, zoo_inputs
 from tfsqueeze.architecture.replacing import Costs
 from tfsqueeze.architecture.separable_form import SeparableForm
 
-CONVOLUTIONAL = ["sequential", "residual", "concat", "nested", "depthwise", "decoder"]
+CONVOLUTIONAL = [
+    "sequential",
+    "residual",
+    "nested",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("concat", "depthwise", "decoder")),
+]
 
 
 def small_net():
