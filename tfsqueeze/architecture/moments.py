@@ -1,7 +1,6 @@
 """Statistics of what layers receive: what their weights are weighed by."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
@@ -11,12 +10,11 @@ from keras import layers
 from tfsqueeze.core.data import Examples
 from tfsqueeze.core.followers import next_normalization
 from tfsqueeze.core.inner_inputs import InnerInputs
-from tfsqueeze.core.least_squares import LeastSquares
+from tfsqueeze.core.least_squares import LeastSquares, portions
 from tfsqueeze.core.linear_view import drawn, linear_view
 
 ROWS = 20_000
 MOST_INPUTS = 8192
-MOST_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ def input_moments(
         seed: of the positions drawn.
     """
     found = {}
-    for portion in _portions(wanted):
+    small = [layer for layer in wanted if _width(layer)[1] <= MOST_INPUTS]
+    for portion in portions(small, _bytes_of):
         sums = {id(layer): _empty(layer) for layer in portion}
         reader = InnerInputs(model, portion, batches[0])
         for number, batch in enumerate(batches if reader.order else []):
@@ -67,20 +66,10 @@ def _width(layer) -> tuple[int, int]:
     return linear_view(layer).weights.shape[:2]
 
 
-def _portions(wanted) -> Iterator[list[keras.Layer]]:
-    """Layers whose sums fit into memory together."""
-    portion, size = [], 0
-    for layer in wanted:
-        groups, inputs = _width(layer)
-        needed = 8 * groups * (inputs + 1) ** 2
-        if inputs > MOST_INPUTS:
-            continue
-        if portion and size + needed > MOST_BYTES:
-            yield portion
-            portion, size = [], 0
-        portion, size = [*portion, layer], size + needed
-    if portion:
-        yield portion
+def _bytes_of(layer) -> int:
+    """Memory that the sums of products of a layer's inputs take."""
+    groups, inputs = _width(layer)
+    return 8 * groups * (inputs + 1) ** 2
 
 
 def _empty(layer) -> LeastSquares | np.ndarray:

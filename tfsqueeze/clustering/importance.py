@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tfsqueeze.clustering.targets import Target
+from tfsqueeze.clustering.targets import SharedKernel
 from tfsqueeze.core.data import collect, input_specs
 from tfsqueeze.core.inner_inputs import InnerInputs
 from tfsqueeze.core.linear_view import LinearView, linear_view
@@ -12,7 +12,7 @@ _ROWS = 4096
 
 
 def input_products(
-    model: keras.Model, targets: list[Target], data, *, limit: int = 256, batch_size: int = 32
+    model: keras.Model, targets: list[SharedKernel], data, *, limit: int = 256, batch_size: int = 32
 ) -> dict[str, tuple[LinearView, np.ndarray]]:
     """The mean products of every two inputs that a kernel multiplies, measured on data.
 
@@ -41,7 +41,7 @@ def input_products(
     return found
 
 
-def input_energies(model: keras.Model, targets: list[Target], data) -> dict[str, np.ndarray]:
+def input_energies(model: keras.Model, targets: list[SharedKernel], data) -> dict[str, np.ndarray]:
     """The mean square of the input that each weight is multiplied with, in the shape of its kernel.
 
     Args and omissions are those of `input_products`.

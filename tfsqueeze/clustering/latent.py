@@ -5,7 +5,7 @@ from keras import ops
 
 from tfsqueeze.clustering.constraint import SharedValues, beside
 from tfsqueeze.clustering.sharing import SharingRule
-from tfsqueeze.clustering.targets import Target
+from tfsqueeze.clustering.targets import SharedKernel
 
 
 class LatentValues(SharedValues):
@@ -19,7 +19,7 @@ class LatentValues(SharedValues):
         rule: by which they are clustered.
     """
 
-    def __init__(self, target: Target, weights: np.ndarray, rule: SharingRule):
+    def __init__(self, target: SharedKernel, weights: np.ndarray, rule: SharingRule):
         super().__init__(target.variable, rule.preserve_zeros)
         self._target, self._rule = target, rule
         self.latent = beside(weights.ravel(), "float32", f"{self.variable.name}_latent")

@@ -7,7 +7,7 @@ from tfsqueeze.clustering.importance import input_products
 from tfsqueeze.clustering.one_shot import facts
 from tfsqueeze.clustering.sharing import check_clusters
 from tfsqueeze.clustering.subvectors import OutputError, codebook_of, decode, nearest
-from tfsqueeze.clustering.targets import Target, find_targets
+from tfsqueeze.clustering.targets import SharedKernel, find_targets
 from tfsqueeze.core.checks import check_choice, check_model, check_positive
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
@@ -102,7 +102,7 @@ def _quantized(target, clusters, length, codebooks, products, seed) -> np.ndarra
     return decode(codes, books)
 
 
-def _matrix(target: Target) -> np.ndarray:
+def _matrix(target: SharedKernel) -> np.ndarray:
     return target.weights.reshape(_inputs(target), -1)
 
 

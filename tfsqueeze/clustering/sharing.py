@@ -7,7 +7,7 @@ import numpy as np
 
 from tfsqueeze.clustering.centroids import INITIALIZATIONS
 from tfsqueeze.clustering.kmeans import cluster_values
-from tfsqueeze.clustering.targets import Target
+from tfsqueeze.clustering.targets import SharedKernel
 from tfsqueeze.core.checks import check_choice
 
 MAX_CLUSTERS = 4096
@@ -38,7 +38,7 @@ class SharingRule:
         check_clusters(self.clusters)
         check_choice("init", self.init, INITIALIZATIONS)
 
-    def share(self, target: Target, importance: np.ndarray | None = None) -> np.ndarray:
+    def share(self, target: SharedKernel, importance: np.ndarray | None = None) -> np.ndarray:
         """The kernel with shared values; unchanged where it has no more distinct ones than allowed.
 
         Args:
@@ -51,7 +51,7 @@ class SharingRule:
 
         return self._by_row(share, target, target.weights, importance)
 
-    def share_again(self, target: Target, weights: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    def share_again(self, target: SharedKernel, weights: np.ndarray, shared: np.ndarray) -> np.ndarray:
         """Clusters weights that have moved on from the values they shared.
 
         Args:
@@ -73,7 +73,7 @@ class SharingRule:
         others = [None] * len(rows) if beside is None else target.channels(beside)
         return target.from_channels(np.stack([share(*pair) for pair in zip(rows, others, strict=True)]))
 
-    def distinct(self, target: Target) -> int:
+    def distinct(self, target: SharedKernel) -> int:
         """Distinct values of a kernel: the most in any channel if they are per channel."""
         weights = target.variable.numpy()
         if not self.per_channel:

@@ -1,8 +1,26 @@
 """Least squares from sums over the rows, so that the rows need not be held."""
 
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
 import numpy as np
 
+Item = TypeVar("Item")
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+MOST_BYTES = 2**30
+
+
+def portions(items: Iterable[Item], bytes_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Items in groups whose sums of products fit into memory together: at most a gigabyte, or one item."""
+    portion, size = [], 0
+    for item in items:
+        needed = bytes_of(item)
+        if portion and size + needed > MOST_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion, size = [*portion, item], size + needed
+    if portion:
+        yield portion
 
 
 class LeastSquares:

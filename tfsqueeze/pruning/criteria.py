@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfsqueeze.core.targets import Target
 from tfsqueeze.pruning.evidence import GRADIENT, RMS_GRADIENT, START
-from tfsqueeze.pruning.targets import Target
 
 Criterion = str | Callable[[np.ndarray], np.ndarray]
 

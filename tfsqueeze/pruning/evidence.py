@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import optimizers
 
+from tfsqueeze.core.targets import Target
 from tfsqueeze.pruning.gradients import loss_gradients
-from tfsqueeze.pruning.targets import Target
 
 GRADIENT, RMS_GRADIENT, START = "gradient", "rms gradient", "start"
 FROM_LOSS = (GRADIENT, RMS_GRADIENT)

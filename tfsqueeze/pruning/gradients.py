@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfsqueeze.core.data import input_specs, pack_inputs, stream
+from tfsqueeze.core.targets import Target
 from tfsqueeze.core.trained import trained_model
-from tfsqueeze.pruning.targets import Target
 
 
 def loss_gradients(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfsqueeze.core.checks import check_choice
+from tfsqueeze.core.targets import Target
 from tfsqueeze.pruning.criteria import CRITERIA, Criterion, evidence_for, weight_scores
 from tfsqueeze.pruning.patterns import Unstructured, as_matrix, as_pattern, from_matrix
 from tfsqueeze.pruning.scopes import check_scope, keep
-from tfsqueeze.pruning.targets import Target
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import tensorflow as tf
 
-from tfsqueeze.pruning.targets import Target
+from tfsqueeze.core.targets import Target
 
 
 def check_log_dir(log_dir) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfsqueeze.core.checks import check_choice, check_fraction, did_you_mean
+from tfsqueeze.core.targets import Target
 from tfsqueeze.pruning.lamp import lamp_counts
-from tfsqueeze.pruning.targets import Target
 from tfsqueeze.pruning.threshold import drop_lowest
 
 SCOPES = ("layer", "global", "lamp", "erk")

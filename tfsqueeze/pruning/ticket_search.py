@@ -11,10 +11,11 @@ import numpy as np
 
 from tfsqueeze.core.resuming import arrays_digest, setting_text
 from tfsqueeze.core.rewrite import rewrite
+from tfsqueeze.core.targets import Target
 from tfsqueeze.pruning import evidence
 from tfsqueeze.pruning.callback import PruningCallback
 from tfsqueeze.pruning.masks import MaskRule
-from tfsqueeze.pruning.targets import Target, find_targets
+from tfsqueeze.pruning.targets import find_targets
 from tfsqueeze.pruning.ticket import Ticket, put_on
 from tfsqueeze.pruning.ticket_storage import TicketState
 

@@ -11,9 +11,10 @@ import keras
 from tfsqueeze.core.checks import check_fraction, check_model
 from tfsqueeze.core.resuming import setting_text, weights_digest
 from tfsqueeze.core.rewrite import rewrite
+from tfsqueeze.core.targets import Target
 from tfsqueeze.pruning import evidence
 from tfsqueeze.pruning.masks import MaskRule
-from tfsqueeze.pruning.targets import Target, find_targets
+from tfsqueeze.pruning.targets import find_targets
 from tfsqueeze.search.scoring import Scorer
 from tfsqueeze.search.sensitivity_result import Sensitivity
 from tfsqueeze.search.storage import ScoreFile

@@ -1,20 +1,18 @@
 """Scores from what layers could not make good for: the criterion that goes with the repair."""
 
 import math
-from collections.abc import Iterator
 
 import keras
 import numpy as np
 
 from tfsqueeze.core.data import Examples, collect, input_specs
 from tfsqueeze.core.inner_inputs import InnerInputs
-from tfsqueeze.core.least_squares import LeastSquares
+from tfsqueeze.core.least_squares import LeastSquares, portions
 from tfsqueeze.core.linear_view import linear_view
 from tfsqueeze.pruning.channels.elimination import Elimination
 from tfsqueeze.pruning.channels.graph import ChannelGraph, Group, Slice
 
 MOST_INPUTS = 5000
-MOST_BYTES = 2**30
 ROWS = 20_000
 STEPS = 64
 
@@ -49,24 +47,16 @@ def reconstruction_scores(
         raise ValueError('criterion="reconstruction" needs `data`: a few inputs. Received: data=None.')
     examples = collect(data, input_specs(graph.model), limit=limit)
     scores = {}
-    for groups in _portions(graph):
+    for groups in portions(graph.groups.values(), _bytes_of):
         problems = _problems(graph.model, groups, list(examples.batches(batch_size)), seed)
         for group in groups:
             scores[group.name] = _errors_in_turn(group, problems)
     return scores
 
 
-def _portions(graph) -> Iterator[list[Group]]:
-    """Groups whose sums of products fit into memory together; each portion takes one run over the data."""
-    portion, size = [], 0
-    for group in graph.groups.values():
-        needed = sum(8 * math.prod(linear_view(part.layer).weights.shape[:2]) ** 2 for part in _inputs(group))
-        if portion and size + needed > MOST_BYTES:
-            yield portion
-            portion, size = [], 0
-        portion, size = [*portion, group], size + needed
-    if portion:
-        yield portion
+def _bytes_of(group: Group) -> int:
+    """Memory that the sums of products of a group's inputs take."""
+    return sum(8 * math.prod(linear_view(part.layer).weights.shape[:2]) ** 2 for part in _inputs(group))
 
 
 def _inputs(group: Group) -> list[Slice]:
