@@ -17,14 +17,11 @@ from tfsqueeze.core.inner_inputs import InnerInputs
 from tfsqueeze.core.layer_info import kernels as kernels_of
 from tfsqueeze.core.least_squares import LeastSquares, best_fit
 from tfsqueeze.core.linear_view import LinearView, linear_view, reproduces
+from tfsqueeze.core.refitting import PARTS, in_parts, is_held_out, rows_wanted, sampled_rows
 from tfsqueeze.core.select import walk
 
-ROWS_PER_INPUT = 10
-LEAST_ROWS = 20_000
 MOST_INPUTS = 4096
 EXACT = 1e-10
-# One of so many batches is held out.
-PARTS = 4
 
 
 @dataclass
@@ -106,24 +103,15 @@ def refit(
         By path, the chain's squared error on held-out examples relative to the variance of what the layer
         gave, before and after the fit.
     """
-    return _Refitter(model, changed, replacements, _batches(examples, batch_size), seed).run()
+    return _Refitter(model, changed, replacements, in_parts(examples, batch_size, len(examples)), seed).run()
 
 
 def split(examples: Examples, batch_size: int) -> tuple[list[Examples], list[Examples]]:
     """The batches that `refit` fits to, and those that it holds out."""
     parts: tuple[list[Examples], list[Examples]] = [], []
-    for number, batch in enumerate(_batches(examples, batch_size)):
-        parts[_is_held_out(number)].append(batch)
+    for number, batch in enumerate(in_parts(examples, batch_size, len(examples))):
+        parts[is_held_out(number)].append(batch)
     return parts
-
-
-def _is_held_out(number: int) -> bool:
-    return number % PARTS == PARTS - 1
-
-
-def _batches(examples, batch_size) -> list[Examples]:
-    """At least as many as there are parts."""
-    return list(examples.batches(min(batch_size, len(examples) // PARTS)))
 
 
 class _Refitter:
@@ -180,13 +168,13 @@ class _Refitter:
         whole = hasattr(form, "fit") and before.shape[1] <= MOST_INPUTS
         inner = before.shape[1] if whole else before.shape[2]
         problems = [LeastSquares(before.shape[0], inner, view.output_shape[1]) for _ in range(2)]
-        wanted = max(LEAST_ROWS, ROWS_PER_INPUT * inner)
+        wanted = rows_wanted(inner)
         for number, batch in enumerate(self._batches):
             count = math.ceil(wanted * len(batch) / self._count)
             for rows, targets in self._samples(replacement, view, number, batch, count):
                 if not whole:
                     rows = np.einsum("rgi,gim->rgm", rows, before, optimize=True)
-                problems[_is_held_out(number)].add(rows, targets)
+                problems[is_held_out(number)].add(rows, targets)
         last = kernels[-1].reshape(before.shape[0], before.shape[2], -1)
         held_out = problems[1].through(before) if whole else problems[1]
         error = held_out.relative_error(last, bias)
@@ -209,11 +197,7 @@ class _Refitter:
         after = self._new.read(replacement.chain[0], batch)
         for call, (was, now) in enumerate(zip(before, after, strict=True)):
             rows = [
-                view.rows(
-                    keras.ops.convert_to_numpy(received.first).astype("float32", copy=False),
-                    np.random.default_rng((self._seed, number, call)),
-                    math.ceil(count / len(before)),
-                )
+                sampled_rows(view, received, (self._seed, number, call), math.ceil(count / len(before)))
                 for received in (now, was)
             ]
             yield rows[0], view.outputs(rows[1])

@@ -9,11 +9,12 @@ import numpy as np
 from tfsqueeze.core.checks import check_choice, check_graph, check_positive
 from tfsqueeze.core.data import collect, input_specs
 from tfsqueeze.core.explain import explain, record
+from tfsqueeze.core.refitting import PARTS
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.quantization.aware import check_not_quantized, quantize_aware
 from tfsqueeze.quantization.config import QuantizationConfig
 from tfsqueeze.quantization.equalization import equalize as equalize_channels
-from tfsqueeze.quantization.layer_repair import PARTS, repair_layers
+from tfsqueeze.quantization.layer_repair import repair_layers
 from tfsqueeze.quantization.range_search import SEARCHES, search_ranges
 
 BATCH_SIZE = 256

@@ -10,17 +10,14 @@ from tfsqueeze.core.data import Examples
 from tfsqueeze.core.inner_inputs import InnerInputs, Received
 from tfsqueeze.core.least_squares import LeastSquares, best_fit
 from tfsqueeze.core.linear_view import LinearView, linear_view, reproduces
+from tfsqueeze.core.refitting import PARTS, is_held_out, rows_wanted, sampled_rows
 from tfsqueeze.core.select import walk
 from tfsqueeze.quantization.adaptive_rounding import best_steps, round_adaptively
 from tfsqueeze.quantization.attention import QuantizedAttention
 from tfsqueeze.quantization.rounding import levels
 from tfsqueeze.quantization.wrapper import QuantizedLayer, quantized_layers
 
-ROWS_PER_INPUT = 10
-LEAST_ROWS = 20_000
 MOST_INPUTS = 4608
-# One of so many batches is held out, to choose how far weights may move.
-PARTS = 4
 # A kernel with more zeros than this was pruned: its zeros stay.
 PRUNED = 0.05
 _UNIFORM = ("uniform", "clipped", "learned_step")
@@ -123,14 +120,14 @@ class _Repairer:
         shape = views[1].weights.shape
         parts = min(PARTS, len(self._batches))
         problems = [LeastSquares(*shape) for _ in range(2)]
-        wanted = max(LEAST_ROWS, ROWS_PER_INPUT * shape[1])
+        wanted = rows_wanted(shape[1])
         for number, batch in enumerate(self._batches):
             calls = _paired(self._float_inputs.read(old, batch), self._inputs.read(wrapper, batch))
             count = math.ceil(wanted * len(batch) / self._count / len(calls))
             for call, (was, now) in enumerate(calls):
                 seed = (self._seed, number, call)
-                targets = views[0].outputs(_rows(views[0], was, seed, count))
-                problems[number % parts == parts - 1].add(_rows(views[1], now, seed, count), targets)
+                targets = views[0].outputs(sampled_rows(views[0], was, seed, count))
+                problems[is_held_out(number, parts)].add(sampled_rows(views[1], now, seed, count), targets)
         fitting, held_out = problems
         return (held_out if not fitting.count else fitting), held_out
 
@@ -196,11 +193,6 @@ def normalization_behind(layer: keras.Layer) -> keras.layers.BatchNormalization 
     found = nodes[0].operation
     is_last = found.axis in (-1, len(found.input.shape) - 1)
     return found if is_last and len(found._inbound_nodes) == 1 else None
-
-
-def _rows(view: LinearView, received, seed, count) -> np.ndarray:
-    values = keras.ops.convert_to_numpy(received.first).astype("float32", copy=False)
-    return view.rows(values, np.random.default_rng(seed), count)
 
 
 def _rounded(wrapper: QuantizedLayer, view: LinearView) -> np.ndarray:

@@ -10,26 +10,24 @@ from keras import layers
 
 from tfsqueeze.core.batch_statistics import set_batch_statistics
 from tfsqueeze.core.data import Examples, collect, input_specs
+from tfsqueeze.core.followers import next_normalization
 from tfsqueeze.core.inner_inputs import InnerInputs
 from tfsqueeze.core.layer_info import kernels
 from tfsqueeze.core.least_squares import LeastSquares, best_fit
-from tfsqueeze.core.linear_view import LinearView, reproduces
+from tfsqueeze.core.linear_view import reproduces
+from tfsqueeze.core.refitting import PARTS, in_parts, is_held_out, rows_wanted, sampled_rows
 from tfsqueeze.core.select import walk
 from tfsqueeze.pruning.channels.cut import KeptParts
 from tfsqueeze.pruning.channels.graph import ChannelGraph
-from tfsqueeze.pruning.channels.sums import lost_by_others, next_normalization, term_of
+from tfsqueeze.pruning.channels.sums import lost_by_others, term_of
 from tfsqueeze.pruning.channels.twins import Twins
 
-ROWS_PER_INPUT = 10
-LEAST_ROWS = 20_000
 MOST_INPUTS = 8192
 EXACT = 1e-5
 # Multiply-accumulates that running up to every layer may take, before layers with many positions per
 # example make do with fewer examples.
 AFFORDABLE_MACS = 2e13
 LEAST_EXAMPLES = 128
-# One of so many batches is held out.
-PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def repair(
             f"A repair needs at least {PARTS} examples, better hundreds. Received: {len(examples)}."
         )
     count = min(len(examples), _affordable(graph))
-    batches = list(examples.batches(min(batch_size, count // PARTS)))
+    batches = in_parts(examples, batch_size, count)
     return _Repairer(graph, pruned, keep, batches, count, seed).run()
 
 
@@ -156,14 +154,14 @@ class _Repairer:
             bias = np.zeros(twins.new.output_shape)
         problems = [LeastSquares(*weights.shape) for _ in range(2)]
         is_exact = True
-        wanted, used = max(LEAST_ROWS, ROWS_PER_INPUT * weights.shape[1]), 0
+        wanted, used = rows_wanted(weights.shape[1]), 0
         for number, batch in enumerate(self._batches):
             if used >= self._count and sum(problem.count for problem in problems) >= wanted:
                 break
             used += len(batch)
             share = math.ceil(wanted * len(batch) / self._count)
             for rows, targets in self._samples(path, twins, (self._seed, number), batch, share):
-                problems[number % PARTS == PARTS - 1].add(rows, targets)
+                problems[is_held_out(number)].add(rows, targets)
                 is_exact &= np.allclose(
                     twins.new.outputs(rows), targets, EXACT, EXACT * np.abs(targets).max()
                 )
@@ -187,16 +185,11 @@ class _Repairer:
         count = math.ceil(count / len(before))
         for call, (was, now) in enumerate(zip(before, after, strict=True)):
             drawn = (*seed, call)
-            targets = twins.take(twins.old.outputs(_rows(twins.old, was, drawn, count)))
+            targets = twins.take(twins.old.outputs(sampled_rows(twins.old, was, drawn, count)))
             if old_sum:
                 sums = (old_term, old_sum[0][0]), (new_term, new_sum[0][0])
                 targets = targets + lost_by_others(*sums, twins, drawn, count)
-            yield _rows(twins.new, now, drawn, count), targets
-
-
-def _rows(view: LinearView, received, seed, count) -> np.ndarray:
-    values = keras.ops.convert_to_numpy(received.first).astype("float32", copy=False)
-    return view.rows(values, np.random.default_rng(seed), count)
+            yield sampled_rows(twins.new, now, drawn, count), targets
 
 
 def _sum(old_term, new_term) -> list:

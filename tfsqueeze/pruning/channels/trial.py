@@ -57,6 +57,7 @@ def parts(size: int) -> Iterator[np.ndarray]:
 
 
 def draw(shape, dtype: str) -> np.ndarray:
+    """Random numbers to try an operation on: normal ones, or zeros and ones where it takes integers."""
     rng = np.random.default_rng(0)
     if "int" in dtype or dtype == "bool":
         return rng.integers(0, 2, shape).astype(dtype)
