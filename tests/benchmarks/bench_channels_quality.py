@@ -22,6 +22,7 @@ import numpy as np
 import tfsqueeze as tfs
 from tests.benchmarks import cifar10
 from tests.benchmarks.runs import Runs, mean_and_each
+from tests.benchmarks.tiny import labelled
 from tfsqueeze.core.new_weights import with_new_weights
 
 EPOCHS = 6
@@ -71,12 +72,10 @@ def run_resnet8(arguments) -> None:
 
 def run_vww(arguments) -> None:
     """Prints the accuracy on the half that was not used for the repair."""
-    folder = cifar10.data_folder() / "mlperf_tiny"
-    stored = np.load(folder / "eval" / "vww01.npz")
-    order = np.random.default_rng(arguments.seeds[0]).permutation(len(stored["x"]))
-    x, y = stored["x"][order] / np.float32(255), stored["y"].ravel()[order]
+    model, x, y = labelled("vww")
+    order = np.random.default_rng(arguments.seeds[0]).permutation(len(x))
+    x, y = x[order], y[order]
     used, held_out = x[:500], (x[500:], y[500:])
-    model = tfs.load_model(folder / "models" / "vww_96.h5")
     cuts = {"unpruned": model}
     for side in SIDES[:3]:
         cuts[side] = small(side, model, 0.5, used, arguments.seeds[0])

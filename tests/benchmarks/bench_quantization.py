@@ -93,15 +93,9 @@ def float_training(baseline, train, seed, folder, limit):
 
 def converter(baseline, train, seed, folder, limit):
     """TensorFlow's converter after training, no training of ours."""
-    import tensorflow as tf
-
-    model = copy_of(baseline)
     images = train[0][np.random.default_rng(seed).choice(len(train[0]), 200, replace=False)]
-    convert = tf.lite.TFLiteConverter.from_keras_model(model)
-    convert.optimizations = [tf.lite.Optimize.DEFAULT]
-    convert.representative_dataset = lambda: ([image[None].astype("float32")] for image in images)
     path = folder / "converter.tflite"
-    path.write_bytes(convert.convert())
+    post_training.converter(copy_of(baseline), images.astype("float32"), path)
     return path, float("nan")
 
 

@@ -1,7 +1,5 @@
 """CamVid road scenes in 11 classes, and a small U-Net for them."""
 
-import io
-import itertools
 from pathlib import Path
 
 import keras
@@ -9,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from tests.benchmarks.cifar10 import data_folder
+from tests.benchmarks.cifar10 import data_folder, decoded
 
 HEIGHT, WIDTH = 176, 240
 CLASSES, VOID = 11, 11
@@ -18,19 +16,12 @@ BATCH_SIZE = 8
 
 def load(cache: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images as uint8 (n, 176, 240, 3) with classes (n, 176, 240), for "train" and "test"; decoded once."""
-    from PIL import Image
-
     stored = cache / "camvid.npz"
     if not stored.exists():
         source = np.load(data_folder() / "camvid" / "camvid_240x180.npz")
         arrays = {}
         for part in ("train", "test"):
-            blob, offsets = source[f"{part}_jpeg"].tobytes(), source[f"{part}_off"]
-            images = [
-                np.asarray(Image.open(io.BytesIO(blob[a:b])).convert("RGB"))
-                for a, b in itertools.pairwise(offsets)
-            ]
-            arrays[f"x_{part}"] = np.stack(images)[:, :HEIGHT]
+            arrays[f"x_{part}"] = decoded(source[f"{part}_jpeg"], source[f"{part}_off"])[:, :HEIGHT]
             arrays[f"y_{part}"] = source[f"y_{part}"][:, :HEIGHT]
         cache.mkdir(parents=True, exist_ok=True)
         np.savez(stored, **arrays)

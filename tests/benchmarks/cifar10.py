@@ -23,19 +23,23 @@ def data_folder() -> Path:
     return Path(folder)
 
 
-def load(cache: Path):
-    """Training and test images as uint8 (n, 32, 32, 3) with labels; decoded once into `cache`."""
+def decoded(jpegs: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Images as uint8 (n, height, width, 3) from the bytes of JPEG files, one behind the other."""
     from PIL import Image
 
+    blob, pairs = jpegs.tobytes(), itertools.pairwise(offsets)
+    return np.stack([np.asarray(Image.open(io.BytesIO(blob[a:b])).convert("RGB")) for a, b in pairs])
+
+
+def load(cache: Path):
+    """Training and test images as uint8 (n, 32, 32, 3) with labels; decoded once into `cache`."""
     stored = cache / "cifar10.npz"
     if not stored.exists():
         source = np.load(data_folder() / "cifar10" / "cifar10_jpeg_60k.npz")
         arrays = {}
         for part in ("train", "test"):
-            blob, offsets = source[f"{part}_jpeg"].tobytes(), source[f"{part}_off"]
-            pairs = itertools.pairwise(offsets)
-            images = [np.asarray(Image.open(io.BytesIO(blob[a:b])).convert("RGB")) for a, b in pairs]
-            arrays[f"x_{part}"], arrays[f"y_{part}"] = np.stack(images), source[f"y_{part}"].ravel()
+            arrays[f"x_{part}"] = decoded(source[f"{part}_jpeg"], source[f"{part}_off"])
+            arrays[f"y_{part}"] = source[f"y_{part}"].ravel()
         cache.mkdir(parents=True, exist_ok=True)
         np.savez(stored, **arrays)
     arrays = np.load(stored)

@@ -48,6 +48,22 @@ def debug_option(command):
     return option(command)
 
 
+def output_option(what: str, name: str):
+    """The required `--output` of a command.
+
+    Args:
+        what: the file, for the help: "The .tflite file".
+        name: an example.
+    """
+    return click.option(
+        "-o",
+        "--output",
+        required=True,
+        type=click.Path(dir_okay=False),
+        help=f"{what} to write, replaced only by a complete one. Example: -o {name}",
+    )
+
+
 def common_options(command):
     """Adds `--json` and `--debug` to a command."""
     option = click.option(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tfsqueeze.cli.console import common_options, show, show_json, working
+from tfsqueeze.cli.console import common_options, output_option, show, show_json, working
 from tfsqueeze.cli.data import read_data, read_scale
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
@@ -12,13 +12,7 @@ QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
 
 @click.command(short_help="Convert a model to a verified .tflite file.")
 @click.argument("model", type=click.Path(exists=True))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(dir_okay=False),
-    help="The .tflite file to write, replaced only by a complete one. Example: -o model.tflite",
-)
+@output_option("The .tflite file", "model.tflite")
 @click.option(
     "--quantize",
     type=click.Choice(QUANTIZATIONS),

@@ -5,18 +5,12 @@ from pathlib import Path
 
 import click
 
-from tfsqueeze.cli.console import common_options, debug_option, show_json, working
+from tfsqueeze.cli.console import common_options, debug_option, output_option, show_json, working
 
 
 @click.command(short_help="Write a pruned or clustered model as one compact file, without loss.")
 @click.argument("model", type=click.Path(exists=True))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(dir_okay=False),
-    help="The file to write, replaced only by a complete one. Example: -o model.tfsq",
-)
+@output_option("The file", "model.tfsq")
 @click.option(
     "--clusters",
     type=click.IntRange(min=2),
@@ -52,13 +46,7 @@ def pack(model, output, clusters, as_json):
 
 @click.command(short_help="Make a .keras file of a packed one.")
 @click.argument("packed", type=click.Path(exists=True, dir_okay=False))
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(dir_okay=False),
-    help="The .keras file to write, replaced only by a complete one. Example: -o model.keras",
-)
+@output_option("The .keras file", "model.keras")
 @debug_option
 def unpack(packed, output):
     """Makes the model in PACKED a .keras file again, with the same weights.
