@@ -1,10 +1,14 @@
 """Quantization of ResNet8 on CIFAR-10 against tfmot and the converter, from the same float baseline.
 
     TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization qat --seeds 0 1 2
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization step
 
-Every side gets the same fine-tuned weights, optimizer (Adam, cosine from 1e-3), batches of 128 (flipped and
-cropped) and epochs (4). Accuracy is that of the exported file on the 10,000 test images; bytes are those of
-the file, raw and gzipped. The converter quantizes the baseline after training, with 200 training images.
+qat: every side gets the same fine-tuned weights, optimizer (Adam, cosine from 1e-3), batches of 128 (flipped
+and cropped) and epochs (4). Accuracy is that of the exported file on the 10,000 test images; bytes are those
+of the file, raw and gzipped. The converter quantizes the baseline after training, with 200 training images.
+Finished runs are kept in the cache folder and not repeated.
+step: the time of a training step over that of plain `fit`, and that of tfmot's over plain `tf_keras`; they
+take turns step by step.
 
     TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization post-training
     TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization rescaled
@@ -13,9 +17,7 @@ quantize without training or labels: see `post_training`.
 """
 
 import argparse
-import itertools
-import statistics
-import time
+import functools
 from pathlib import Path
 
 import keras
@@ -23,148 +25,136 @@ import numpy as np
 
 import tfsqueeze as tfs
 from tests.benchmarks import cifar10, post_training
+from tests.benchmarks.runs import Runs, mean_and_each
+from tests.benchmarks.turns import show_ratios, take_turns
 from tfsqueeze.models.legacy import import_tfmot
 
 EPOCHS = 4
 CALIBRATION = 512
-SETTINGS = ("float", "converter", "int8", "tfmot", "int4", "ternary", "binary")
+BLOCK = 50
 
 
-class StepClock(keras.callbacks.Callback):
-    """The median seconds of a training step."""
-
-    def __init__(self):
-        super().__init__()
-        self._times: list[float] = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._start = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._times.append(time.perf_counter() - self._start)
-
-    @property
-    def seconds(self) -> float:
-        return statistics.median(self._times[10:] or self._times)
-
-
-def copy_of(baseline):
-    model = keras.models.clone_model(baseline)
-    model.set_weights(baseline.get_weights())
-    return model
-
-
-def training(train, seed, limit):
-    """Batches and the number of steps, cut to `limit` steps per epoch where it is given."""
-    batches, steps = cifar10.batches(*train, seed), cifar10.steps(train[0], 1)
-    return (batches.take(limit), limit) if limit else (batches, steps)
-
-
-def quantize_options(train, steps):
+def trained_options(steps: int) -> tfs.QuantizationCallback:
     """Ranges and statistics freeze for the last quarter, so that the end trains on what the file computes."""
-    end = steps * EPOCHS
-    freezing = tfs.QuantizationCallback(freeze_ranges_step=end * 3 // 4, freeze_batch_norm_step=end * 3 // 4)
-    return train[0][:CALIBRATION].astype("float32"), freezing
+    start = steps * 3 // 4
+    return tfs.QuantizationCallback(freeze_ranges_step=start, freeze_batch_norm_step=start)
 
 
-def ours(preset, baseline, train, seed, folder, limit):
+def ours(preset, baseline, train, seed, path):
     """Quantization-aware training and export without data."""
-    keras.utils.set_random_seed(seed)
-    batches, steps = training(train, seed, limit)
-    data, freezing = quantize_options(train, steps)
-    qat = cifar10.compiled(tfs.quantize_aware(baseline, preset, data=data), steps * EPOCHS)
-    clock = StepClock()
-    qat.fit(batches, epochs=EPOCHS, verbose=0, callbacks=[freezing, clock])
-    path = folder / f"{preset}.tflite"
-    print(tfs.export_tflite(qat, path, quantize="int8"))
-    return path, clock.seconds
+    steps = cifar10.steps(train[0], EPOCHS)
+    qat = tfs.quantize_aware(baseline, preset, data=train[0][:CALIBRATION].astype("float32"))
+    cifar10.compiled(qat, steps)
+    callbacks = [trained_options(steps)]
+    qat.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0, callbacks=callbacks)
+    tfs.export_tflite(qat, path, quantize="int8")
 
 
-def float_training(baseline, train, seed, folder, limit):
+def float_training(baseline, train, seed, path):
     """The same epochs in float."""
-    keras.utils.set_random_seed(seed)
-    batches, steps = training(train, seed, limit)
-    model, clock = cifar10.compiled(copy_of(baseline), steps * EPOCHS), StepClock()
-    model.fit(batches, epochs=EPOCHS, verbose=0, callbacks=[clock])
-    path = folder / "float.tflite"
+    model = cifar10.compiled(baseline, cifar10.steps(train[0], EPOCHS))
+    model.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0)
     tfs.export_tflite(model, path)
-    return path, clock.seconds
 
 
-def converter(baseline, train, seed, folder, limit):
+def converter(baseline, train, seed, path):
     """TensorFlow's converter after training, no training of ours."""
     images = train[0][np.random.default_rng(seed).choice(len(train[0]), 200, replace=False)]
-    path = folder / "converter.tflite"
-    post_training.converter(copy_of(baseline), images.astype("float32"), path)
-    return path, float("nan")
+    post_training.converter(baseline, images.astype("float32"), path)
 
 
-def tfmot(baseline, train, seed, folder, limit):
-    """`quantize_model` on tf_keras, converted by the plain converter."""
-    import tensorflow as tf
-
+def tfmot_model(baseline, steps: int):
+    """`quantize_model` on tf_keras, compiled."""
     quantization = import_tfmot().quantization.keras
     import tf_keras
 
-    tf_keras.utils.set_random_seed(seed)
-    published = cifar10.data_folder() / "mlperf_tiny" / "models" / "pretrainedResnet.h5"
-    model = tf_keras.models.load_model(published, compile=False)
-    model.set_weights(baseline.get_weights())
-    batches, steps = training(train, seed, limit)
-    qat = cifar10.compiled(quantization.quantize_model(model), steps * EPOCHS, library=tf_keras)
-    times = []
+    qat = quantization.quantize_model(cifar10.twin(tf_keras, baseline))
+    return cifar10.compiled(qat, steps, library=tf_keras)
 
-    class LegacyClock(tf_keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
-            times.append(-time.perf_counter())
 
-        def on_train_batch_end(self, batch, logs=None):
-            times[-1] += time.perf_counter()
+def tfmot(baseline, train, seed, path):
+    """tfmot's training, converted by the plain converter."""
+    import tensorflow as tf
 
-    qat.fit(batches, epochs=EPOCHS, verbose=0, callbacks=[LegacyClock()])
+    qat = tfmot_model(baseline, cifar10.steps(train[0], EPOCHS))
+    qat.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0)
     convert = tf.lite.TFLiteConverter.from_keras_model(qat)
     convert.optimizations = [tf.lite.Optimize.DEFAULT]
-    path = folder / "tfmot.tflite"
     path.write_bytes(convert.convert())
-    return path, statistics.median(times[10:] or times)
 
 
-def run(name, *arguments):
-    """The file of one setting, and the seconds of its training step."""
-    sides = {"float": float_training, "converter": converter, "tfmot": tfmot}
-    return sides[name](*arguments) if name in sides else ours(name, *arguments)
+PRESETS = ("int8", "int4", "ternary", "binary")
+SIDES = {
+    "float": float_training,
+    "converter": converter,
+    "tfmot": tfmot,
+    **{preset: functools.partial(ours, preset) for preset in PRESETS},
+}
+
+
+def run_once(cache: Path, data, seed: int, side: str) -> tuple:
+    """The accuracy of one file, its bytes, and those gzipped."""
+    train, test = data
+    path = cache / f"quantization-{side}-{seed}.tflite"
+    model = cifar10.baseline(cache, train, seed)
+    keras.utils.set_random_seed(seed)
+    SIDES[side](model, train, seed, path)
+    return (cifar10.file_accuracy(path, *test), *cifar10.bytes_of(path))
 
 
 def qat(arguments) -> None:
-    """All settings and seeds; prints a table after each seed."""
-    folder = arguments.cache
-    train, test = cifar10.load(folder)
-    rows: dict[str, list] = {}
-    for seed, name in itertools.product(arguments.seeds, arguments.settings):
-        baseline = cifar10.baseline(folder, train, seed)
-        path, seconds = run(name, baseline, train, seed, folder, arguments.steps)
-        measured = (cifar10.file_accuracy(path, *test), *cifar10.bytes_of(path), seconds)
-        rows.setdefault(name, []).append(measured)
-        print(f"{name}, seed {seed}: {measured}", flush=True)
-        if name == arguments.settings[-1]:
-            show(rows)
+    """All sides and seeds that were not run before; prints the table after each seed."""
+    data = cifar10.load(arguments.cache)
+    runs = Runs(arguments.cache / "quantization-cifar10.json")
+    for seed in arguments.seeds:
+        for side in arguments.sides:
+            runs.measure((side,), seed, functools.partial(run_once, arguments.cache, data, seed, side))
+        show(runs)
 
 
-def show(rows) -> None:
-    """Prints the table so far; step times are relative to float training of the same run."""
-    plain = [row[3] for row in rows.get("float", [])]
-    print("| | accuracy (each seed) | bytes | gzipped | step time / float |\n|---|---|---|---|---|")
-    for name, measured in rows.items():
-        accuracies, raw, packed, seconds = zip(*measured, strict=True)
-        each = ", ".join(f"{accuracy:.3f}" for accuracy in accuracies)
-        ratio = (
-            statistics.median(s / p for s, p in zip(seconds, plain, strict=False)) if plain else float("nan")
-        )
-        mean = np.mean(accuracies)
-        print(
-            f"| {name} | {mean:.3f} ({each}) | {raw[0]:,} | {int(np.mean(packed)):,} | {ratio:.2f} |",
-            flush=True,
-        )
+def show(runs: Runs) -> None:
+    """Prints the table so far."""
+    print("| | accuracy (each seed) | bytes | gzipped |\n|---|---|---|---|")
+    for (side,), (accuracies, raw, packed) in runs.rows().items():
+        sizes = f"{int(np.mean(raw)):,} | {int(np.mean(packed)):,}"
+        print(f"| {side} | {mean_and_each(accuracies)} | {sizes} |", flush=True)
+
+
+def step(arguments) -> None:
+    """Prints how much longer a training step takes than that of plain `fit`."""
+    import tf_keras
+
+    steps = arguments.steps
+    train, _ = cifar10.load(arguments.cache)
+    data = cifar10.batches(*train, 0).take(steps // 10).cache().repeat()
+    model = cifar10.published()
+
+    def training(model, library, *callbacks):
+        def run(turn):
+            clock = library.callbacks.LambdaCallback(
+                on_train_batch_begin=lambda batch, logs=None: turn.begin(),
+                on_train_batch_end=lambda batch, logs=None: turn.end(),
+            )
+            model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=[*callbacks, clock])
+
+        return run
+
+    def quantized(preset):
+        twin = tfs.quantize_aware(model, preset, data=train[0][:CALIBRATION].astype("float32"))
+        return training(cifar10.compiled(twin, steps), keras, tfs.QuantizationCallback())
+
+    plain = {
+        "fit": training(cifar10.compiled(cifar10.published(), steps), keras),
+        "fit of tf_keras": training(
+            cifar10.compiled(cifar10.twin(tf_keras, model), steps, library=tf_keras), tf_keras
+        ),
+        "tfmot": training(tfmot_model(model, steps), tf_keras),
+    }
+    sides = plain | {preset: quantized(preset) for preset in PRESETS}
+    seconds = dict(zip(sides, take_turns(list(sides.values())), strict=True))
+    show_ratios("tfmot / fit of tf_keras", seconds["tfmot"], seconds["fit of tf_keras"], BLOCK)
+    for preset in PRESETS:
+        show_ratios(f"{preset} / fit", seconds[preset], seconds["fit"], BLOCK)
 
 
 def main() -> None:
@@ -175,20 +165,23 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("qat", help="quantization-aware training")
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    command.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
-    command.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines")
-    command.add_argument("--steps", type=int, default=0, help="steps per epoch, to try the benchmark; 0: all")
+    command.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
     command.set_defaults(run=qat)
+    command = commands.add_parser("step", help="time of a training step")
+    command.add_argument("--steps", type=int, default=300, help="steps of each side")
+    command.set_defaults(run=step)
     command = commands.add_parser(
         "post-training", help="files made without training, of the MLPerf Tiny networks"
     )
     command.add_argument("--tasks", nargs="+", default=list(post_training.TASKS), choices=post_training.TASKS)
-    command.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines")
     command.set_defaults(run=post_training.post_training)
     command = commands.add_parser("rescaled", help="MobileNetV2 with channels scaled apart")
     command.add_argument("--images", type=int, default=2000, help="test images to compare on")
-    command.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines")
     command.set_defaults(run=post_training.rescaled)
+    for command in commands.choices.values():
+        command.add_argument(
+            "--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines"
+        )
     arguments = parser.parse_args()
     arguments.run(arguments)
 
