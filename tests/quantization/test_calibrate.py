@@ -71,6 +71,16 @@ def test_repair_outlives_badly_scaled_channels():
     assert equalized < bare / 20
 
 
+def test_equalization_ends_the_same_however_channels_were_scaled():
+    model = ZOO["sequential"]()
+    kernels = []
+    for twin in (rewrite(model), scaled_badly(model)):
+        equalize(twin, list(collect(zoo_inputs(model, 32), input_specs(model)).batches(32)))
+        kernel = np.abs(twin.get_layer("conv2").kernel.numpy())
+        kernels.append(kernel / kernel.mean())
+    np.testing.assert_allclose(*kernels, rtol=0.05)
+
+
 @pytest.mark.parametrize("name", ["sequential", "depthwise", "temporal", "decoder", "concat", "nested"])
 def test_equalization_leaves_the_function_as_it_is(name):
     model = ZOO[name]()

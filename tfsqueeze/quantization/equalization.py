@@ -16,7 +16,9 @@ from tfsqueeze.quantization.scaling_pairs import (
     scaling_pairs,
 )
 
-ROUNDS = 2
+MOST_ROUNDS = 10
+# Rounds end when no channel is scaled by more than this factor any more (its logarithm).
+SETTLED = 0.01
 # A channel this much smaller than the greatest is as good as zero, and stays as it is.
 _DEAD = 1e-7
 
@@ -28,7 +30,8 @@ def equalize(model: keras.Model, batches: Iterable[Examples]) -> dict[str, np.nd
     So the channels of that tensor are divided by factors and the next kernels multiplied by them. The factors
     balance the range of each channel of the activations, as the data show it, against the range of the
     weights that read it; in front of depthwise kernels, which have a step per channel, the activations alone
-    count.
+    count. Scaling one channel changes what share of an output's steps the others take, so rounds follow until
+    nothing moves: the end does not depend on how the channels were scaled before.
 
     ReLU6 stays: channels that reach 6 on the data keep their scale, the others grow up to 6 at most. So the
     model computes the same on the data; beyond them a channel may be cut off where its range ends, as
@@ -50,7 +53,8 @@ def equalize(model: keras.Model, batches: Iterable[Examples]) -> dict[str, np.nd
         return {}
     reaches = _reaches(model, pairs, batches)
     done: dict[str, np.ndarray] = {}
-    for _ in range(ROUNDS):
+    for _ in range(MOST_ROUNDS):
+        moved = 0.0
         for pair in pairs:
             reach = reaches.get(id(pair.reader))
             if reach is None or len(reach) != pair.channels:
@@ -62,6 +66,9 @@ def equalize(model: keras.Model, batches: Iterable[Examples]) -> dict[str, np.nd
             reaches[id(pair.reader)] = reach / factors
             name = pair.producer.name
             done[name] = done.get(name, 1.0) * factors
+            moved = max(moved, float(np.abs(np.log(factors)).max(initial=0)))
+        if moved < SETTLED:
+            break
     return done
 
 
