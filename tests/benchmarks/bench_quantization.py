@@ -13,7 +13,7 @@ take turns step by step.
     TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization post-training
     TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization rescaled
 
-quantize without training or labels: see `post_training`.
+quantize without training or labels: see `post_training` and `rescaled`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import keras
 import numpy as np
 
 import tfsqueeze as tfs
-from tests.benchmarks import cifar10, post_training
+from tests.benchmarks import cifar10, post_training, rescaled
 from tests.benchmarks.runs import Runs, mean_and_each
 from tests.benchmarks.turns import show_ratios, take_turns
 from tfsqueeze.models.legacy import import_tfmot
@@ -175,9 +175,10 @@ def main() -> None:
     )
     command.add_argument("--tasks", nargs="+", default=list(post_training.TASKS), choices=post_training.TASKS)
     command.set_defaults(run=post_training.post_training)
-    command = commands.add_parser("rescaled", help="MobileNetV2 with channels scaled apart")
+    command = commands.add_parser("rescaled", help="MobileNets with channels scaled apart")
+    command.add_argument("--nets", nargs="+", default=list(rescaled.NETS), choices=rescaled.NETS)
     command.add_argument("--images", type=int, default=2000, help="test images to compare on")
-    command.set_defaults(run=post_training.rescaled)
+    command.set_defaults(run=rescaled.rescaled)
     for command in commands.choices.values():
         command.add_argument(
             "--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines"
