@@ -10,6 +10,7 @@ import numpy as np
 import tfsqueeze as tfs
 from tests.benchmarks import cifar10
 from tests.benchmarks.tiny import Task, task
+from tfsqueeze.quantization.wrapper import quantized_layers
 from tfsqueeze.tflite.runner import Runner
 
 TASKS = ("resnet8", "kws", "vww", "ad")
@@ -86,7 +87,7 @@ def _show(label, path, quantized, found: Task, expected) -> None:
     twin = "- | - | -"
     if quantized is not None:
         own = quantized.predict(found.inputs, batch_size=256, verbose=0)
-        twin = " | ".join(f"{share:.4f}" for share in likeness(given, own, _output_step(quantized)))
+        twin = " | ".join(f"{share:.4f}" for share in likeness(given, own, *steps(quantized)))
     error = float(np.square(given - expected).mean())
     print(
         f"| {label} | {found.score(given):.4f} | {agreement:.4f} | {twin} | {error:.2e} | "
@@ -95,28 +96,36 @@ def _show(label, path, quantized, found: Task, expected) -> None:
     )
 
 
-def likeness(given, own, step: float) -> tuple[float, float, float]:
+def likeness(given, own, step: float, logit_step: float | None = None) -> tuple[float, float, float]:
     """How a file's outputs compare with those of its Keras model.
 
     Args:
         given, own: outputs of the file and of the model, (n, classes).
         step: between two levels of the outputs.
+        logit_step: the same in front of a softmax, where classes tie; None without one.
 
     Returns:
-        Shares of examples of the same class, of those and of examples whose two classes the model itself has
-        no more than a step apart, and of outputs no more than a step apart.
+        Shares of examples of the same class; of these and those whose two classes the model has at most a
+        step apart; and of outputs at most a step apart.
     """
     chosen = given.argmax(1)
-    lead = own.max(1) - np.take_along_axis(own, chosen[:, None], 1)[:, 0]
-    near = 1.01 * step
+    scores = own if logit_step is None else np.log(np.maximum(own, step / 2))
+    lead = scores.max(1) - np.take_along_axis(scores, chosen[:, None], 1)[:, 0]
+    # Leads are whole steps, but for the rounding of the probabilities they are read from.
+    near = 1.5 * (logit_step or step)
     return (
         float((chosen == own.argmax(1)).mean()),
-        float((lead <= near).mean()),
-        float((np.abs(given - own) <= near).mean()),
+        float((lead < near).mean()),
+        float((np.abs(given - own) < 1.5 * step).mean()),
     )
 
 
-def _output_step(quantized) -> float:
-    quantizer = quantized.outputs[0]._keras_history.operation
+def steps(quantized) -> tuple[float, float | None]:
+    """The steps of a model's outputs, and of the logits that the last kernel gives, if a function follows."""
+    logits = quantized_layers(quantized)[-1].quantizer
+    return _step(quantized.outputs[0]._keras_history.operation), None if logits is None else _step(logits)
+
+
+def _step(quantizer) -> float:
     low, high = quantizer.bounds()
     return (high - low) / (2**quantizer.bits - 1)

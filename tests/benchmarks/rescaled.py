@@ -9,7 +9,7 @@ from tfsqueeze.core.layer_info import kernels
 from tfsqueeze.core.rewrite import rewrite
 
 VEHICLES = (0, 1, 8, 9)
-STEPS = 800
+STEPS = 600
 CALIBRATION = 256
 # Factors lie between 10**-DECADES and 10**DECADES.
 DECADES = 1.5
