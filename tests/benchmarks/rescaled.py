@@ -21,7 +21,9 @@ def rescaled(arguments) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.nets:
         model, calibration, inputs, labels = NETS[name](arguments.cache)
-        inputs, labels = inputs[: arguments.images], labels[: arguments.images]
+        # Evenly over the set: some are sorted by class.
+        some = np.linspace(0, len(inputs) - 1, min(arguments.images, len(inputs))).round().astype(int)
+        inputs, labels = inputs[some], labels[some]
         expected = model.predict(inputs, batch_size=100, verbose=0)
         spoiled = scaled_apart(model, seed=0)
         same = spoiled.predict(inputs, batch_size=100, verbose=0).argmax(1) == expected.argmax(1)
