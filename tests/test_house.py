@@ -17,8 +17,9 @@ FLOORS = [
     {"pruning", "quantization", "clustering", "distillation", "architecture", "precision"},
     {"callbacks", "reporting"},
     {"export"},
+    {"recipe"},
     {"search"},
-    {"recipe", "quickstart"},
+    {"quickstart"},
     {"cli"},
     {"__main__", "__init__"},
 ]

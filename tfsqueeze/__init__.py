@@ -34,6 +34,7 @@ from tfsqueeze.quantization.strip import strip_quantization
 from tfsqueeze.version import __version__
 
 _ON_FIRST_USE = {
+    "Recipe": "tfsqueeze.recipe.recipe",
     "backbones": "tfsqueeze.search.backbones",
     "calibrate": "tfsqueeze.quantization.calibrate",
     "calibrate_within": "tfsqueeze.search.calibrate_within",
@@ -75,6 +76,7 @@ __all__ = [
     "PruningCallback",
     "QuantizationCallback",
     "QuantizationConfig",
+    "Recipe",
     "Regrowth",
     "Select",
     "UnsupportedModelError",

@@ -1,0 +1,1 @@
+"""Recipes: ordered steps of compression, kept as data and run one after the other."""
