@@ -86,7 +86,7 @@ class Scorer:
         return sign * sum(scores.values()) / len(scores) + 0.0
 
     def _sign(self, metric: str) -> int:
-        direction = self._directions.get(metric) or _direction(metric)
+        direction = self._directions.get(metric) or direction_of(metric)
         if direction is None:
             raise ValueError(
                 f"Whether a higher {metric!r} is better is not known. Pass a function "
@@ -101,8 +101,9 @@ def _directions(default) -> dict[str, str | None]:
     return {metric.name: getattr(metric, "_direction", None) for metric in named}
 
 
-def _direction(name: str) -> str | None:
+def direction_of(name: str) -> str | None:
+    """Keras' own notion of "up" or "down" for a metric's name; None if it has none."""
     try:
         return getattr(keras.metrics.get(name), "_direction", None)
-    except ValueError:
+    except (ValueError, TypeError):
         return None

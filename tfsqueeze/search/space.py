@@ -67,9 +67,9 @@ class Range:
             return IntDistribution(int(self.low), int(high), log=self.log, step=step)
         if self.step is None:
             return FloatDistribution(float(self.low), float(self.high), log=self.log)
-        # The tolerance keeps the upper end of ranges such as 0.1 to 0.7 in steps of 0.1.
+        # Sums of steps such as 0.1 are off in the last digits: neither may the upper end be lost by that.
         steps = math.floor((self.high - self.low) / self.step + 1e-9)
-        high = float(self.low + steps * self.step)
+        high = float(f"{self.low + steps * self.step:.12g}")
         return FloatDistribution(float(self.low), high, step=float(self.step))
 
     def decode(self, stored):

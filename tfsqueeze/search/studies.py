@@ -38,7 +38,7 @@ from tfsqueeze.search.samplers import make_sampler, seed_of, settings_count
 from tfsqueeze.search.space import Space
 from tfsqueeze.search.study_progress import StudyProgress
 from tfsqueeze.search.study_storage import open_storage, readable, storage_errors, storage_url, unreachable
-from tfsqueeze.search.study_trial import Trial, TrialRecord, checked_scores, record_of
+from tfsqueeze.search.study_trial import Trial, TrialRecord, UnusableResult, checked_scores, record_of
 from tfsqueeze.search.trial_states import ERROR, PARAMETERS, counted_trials, give_back, retry_lost
 from tfsqueeze.search.workers import signs_of_life
 
@@ -149,6 +149,7 @@ class Study:
 
         Raises:
             ValueError: if neither limit is given, or the storage cannot be reached any more.
+            TypeError: if the function returns no score.
             RuntimeError: if three trials in a row fail.
         """
         limit = min(self._limit, math.inf if trials is None else check_positive("trials", trials))
@@ -197,6 +198,9 @@ class Study:
             return
         except optuna.TrialPruned:
             state = TrialState.PRUNED
+        except UnusableResult:
+            self._study.tell(asked, state=TrialState.FAIL, skip_if_finished=True)
+            raise
         except Exception as error:
             if isinstance(error, storage_errors()):
                 raise

@@ -66,6 +66,8 @@ def open_storage(
 
 def storage_url(storage, output) -> str:
     """The URL of a storage given as URL, file or folder."""
+    if isinstance(storage, BaseStorage):
+        return type(storage).__name__
     text = str(Path(output, FILE_NAME) if storage is None else storage)
     return text if "://" in text else f"sqlite:///{check_writable(text).absolute()}"
 

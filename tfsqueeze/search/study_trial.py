@@ -65,6 +65,10 @@ class Trial:
         self._trial.set_user_attr(name, value)
 
 
+class UnusableResult(TypeError):
+    """The searched function returns what no trial of it can be scored by: the search ends at once."""
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """One trial of a study.
@@ -73,6 +77,7 @@ class TrialRecord:
         number: from 0, in the order of the beginning.
         state: "complete", "stopped early", "failed", "running" or "waiting".
         parameters: the values tried, by name.
+        labels: the same, named options by their names.
         scores: one per objective; of a trial stopped early the last one reported; else empty.
         seconds: it took; None if it has not ended.
         notes: what the function noted.
@@ -82,6 +87,7 @@ class TrialRecord:
     number: int
     state: str
     parameters: dict[str, Any]
+    labels: dict[str, Any] = field(default_factory=dict)
     scores: tuple[float, ...] = ()
     seconds: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -103,7 +109,8 @@ def record_of(trial: FrozenTrial, space: Space) -> TrialRecord:
         number=trial.number,
         state=STATES[trial.state],
         parameters=space.decode(trial.params) if is_whole else {},
-        scores=tuple(scores),
+        labels={name: trial.params[name] for name in space.parameters} if is_whole else {},
+        scores=tuple(scores) if all(map(math.isfinite, scores)) else (),
         seconds=trial.duration.total_seconds() if trial.duration else None,
         notes=notes,
         error=trial.user_attrs.get(ERROR, ""),
@@ -114,14 +121,14 @@ def checked_scores(result, objectives: int) -> list[float]:
     """What the searched function returned, as one finite number per objective.
 
     Raises:
-        TypeError: if it is something else.
+        UnusableResult: if it is something else.
         StopTrial: if a score is not finite, as after a training that diverged.
     """
     listed = list(result) if isinstance(result, Sequence) and not isinstance(result, str) else [result]
     are_numbers = all(hasattr(value, "__float__") and not isinstance(value, str) for value in listed)
     if not are_numbers or len(listed) != objectives:
         expected = "one number" if objectives == 1 else f"{objectives} numbers"
-        raise TypeError(f"The searched function must return {expected}. Received: {result!r}.")
+        raise UnusableResult(f"The searched function must return {expected}. Received: {result!r}.")
     scores = [float(value) for value in listed]
     if not all(map(math.isfinite, scores)):
         raise StopTrial(f"the score is {', '.join(map(str, scores))}")
