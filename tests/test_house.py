@@ -71,7 +71,7 @@ after = (os.environ.get("TF_USE_LEGACY_KERAS"), tf.keras.__name__, keras.config.
          tf.get_logger().level, logging.getLogger("absl").level)
 assert before == after
 heavy = {"tensorflow_model_optimization", "tf_keras", "matplotlib", "litert_quantizer", "ai_edge_litert",
-         "sklearn", "rich", "click"} & (set(sys.modules) - known)
+         "sklearn", "rich", "click", "optuna"} & (set(sys.modules) - known)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

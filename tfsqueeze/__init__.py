@@ -34,6 +34,8 @@ from tfsqueeze.quantization.strip import strip_quantization
 from tfsqueeze.version import __version__
 
 _ON_FIRST_USE = {
+    "Choice": "tfsqueeze.search.space",
+    "Range": "tfsqueeze.search.space",
     "Recipe": "tfsqueeze.recipe.recipe",
     "backbones": "tfsqueeze.search.backbones",
     "calibrate": "tfsqueeze.quantization.calibrate",
@@ -62,6 +64,8 @@ _ON_FIRST_USE = {
     "set_mixed_precision": "tfsqueeze.precision.policy",
     "swap_backbone": "tfsqueeze.architecture.backbone",
     "sweep_input_sizes": "tfsqueeze.search.input_sizes",
+    "Tuning": "tfsqueeze.search.tune_result",
+    "tune": "tfsqueeze.search.tune",
     "to_separable": "tfsqueeze.architecture.separable",
     "unpack": "tfsqueeze.clustering.pack",
     "with_input_size": "tfsqueeze.architecture.input_size",
@@ -70,15 +74,18 @@ _ON_FIRST_USE = {
 
 __all__ = [
     "Blocks",
+    "Choice",
     "ClusteringCallback",
     "Distiller",
     "GroupRegularization",
     "PruningCallback",
     "QuantizationCallback",
     "QuantizationConfig",
+    "Range",
     "Recipe",
     "Regrowth",
     "Select",
+    "Tuning",
     "UnsupportedModelError",
     "__version__",
     "backbones",
@@ -116,6 +123,7 @@ __all__ = [
     "swap_backbone",
     "sweep_input_sizes",
     "to_separable",
+    "tune",
     "unpack",
     "with_input_size",
     "with_precision",
