@@ -11,6 +11,7 @@ from tfsqueeze.cli.convert import convert
 from tfsqueeze.cli.measure import compare, report
 from tfsqueeze.cli.pack import pack, unpack
 from tfsqueeze.cli.quickstart import quickstart
+from tfsqueeze.cli.run import run
 
 VERSION = runpy.run_path(str(Path(__file__).parents[1] / "version.py"))["__version__"]
 
@@ -25,13 +26,14 @@ def cli():
       tfsqueeze convert model.h5 -o model.tflite --quantize int8 --data calibration.npz
       tfsqueeze report model.tflite --data test.npz
       tfsqueeze compare model.keras model.tflite --data test.npz
+      tfsqueeze run recipe.yaml --model model.keras --train train.npz
       tfsqueeze quickstart
 
     Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
     """
 
 
-for command in (convert, report, compare, quickstart, pack, unpack):
+for command in (convert, report, compare, quickstart, pack, unpack, run):
     cli.add_command(command)
 
 
