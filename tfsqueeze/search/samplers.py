@@ -140,7 +140,7 @@ def make_sampler(name: str | BaseSampler, space: Space, *, seed: int = 0, object
         ValueError: if the name is unknown, or the sampler cannot do what is asked.
     """
     if isinstance(name, BaseSampler):
-        return name
+        return SeededByTrial(lambda *seeds: name, space, seed)
     check_choice("sampler", name, SAMPLERS)
     if name == "policy_gradient" and objectives > 1:
         raise ValueError(
