@@ -11,6 +11,7 @@ from tests.zoo import GRAPH_ZOO, ZOO, zoo_inputs
 from tfsqueeze.core.data import collect, input_specs
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.quantization.equalization import equalize
+from tfsqueeze.quantization.logit_ranges import quantizers_of_logits
 from tfsqueeze.quantization.measuring import activation_quantizers
 from tfsqueeze.quantization.wrapper import quantized_layers
 
@@ -91,6 +92,25 @@ def test_equalization_leaves_the_function_as_it_is(name):
         np.testing.assert_allclose(given, expected, atol=1e-4)
     if name in ("sequential", "depthwise"):
         assert any(scale.max() / scale.min() > 1.05 for scale in factors.values())
+
+
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_ranges_of_logits_are_chosen_by_the_probabilities(is_apart):
+    rng = np.random.default_rng(0)
+    features = keras.Input((16,))
+    head = layers.Dense(10, activation=None if is_apart else "softmax")
+    scores = head(features)
+    model = keras.Model(features, layers.Softmax()(scores) if is_apart else scores)
+    head.set_weights([rng.normal(size=(16, 10)) * 3, np.full(10, -20.0)])
+    inputs = rng.normal(size=(768, 16)).astype("float32")
+    spans, errors = {}, {}
+    for ranges in ("min_max", "mse"):
+        quantized = tfs.calibrate(model, inputs[:512], ranges=ranges)
+        (quantizer,) = quantizers_of_logits(quantized)
+        spans[ranges] = float(np.ptp(quantizer.bounds()))
+        errors[ranges] = distance(model, quantized, inputs[512:])
+    assert spans["mse"] < 0.7 * spans["min_max"]
+    assert errors["mse"] < errors["min_max"]
 
 
 def test_relu6_stays_and_cuts_the_same_values():

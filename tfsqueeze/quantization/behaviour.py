@@ -152,6 +152,15 @@ def is_relu(operation) -> bool:
     return _is_operation(operation, {"Relu", "Relu6"})
 
 
+def is_softmax(operation) -> bool:
+    """Whether it is a softmax over the last axis."""
+    if isinstance(operation, layers.Activation):
+        return operation.activation is activations.softmax
+    if isinstance(operation, layers.Softmax) or _is_operation(operation, {"Softmax"}):
+        return operation.axis == -1
+    return False
+
+
 def is_fused_activation(function) -> bool:
     """Whether an activation function of a layer with a kernel is part of its integer operator."""
     return function is None or function is activations.linear or function in _FUSED_ACTIVATIONS

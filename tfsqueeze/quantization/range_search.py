@@ -8,6 +8,7 @@ import numpy as np
 from tfsqueeze.core.data import Examples
 from tfsqueeze.core.inner_inputs import InnerInputs
 from tfsqueeze.quantization.activation import ActivationQuantizer
+from tfsqueeze.quantization.logit_ranges import MOST_VALUES, LogitError, quantizers_of_logits, some_rows
 from tfsqueeze.quantization.measuring import activation_quantizers
 from tfsqueeze.quantization.wrapper import quantized_layers
 
@@ -78,11 +79,7 @@ def least_squares_range(histogram: Histogram, bits: int, percentile: float) -> t
         rounded = np.round(np.clip(values, low, high) / step) * step
         return float(counts @ np.square(rounded - values))
 
-    low, high = _best_fraction(error, histogram)
-    for _ in range(ROUNDS):
-        high = min((histogram.high * f for f in FRACTIONS), key=lambda end: error(low, end))
-        low = min((histogram.low * f for f in FRACTIONS), key=lambda end: error(end, high))
-    return low, high
+    return _best_ends(error, histogram)
 
 
 def least_divergence_range(histogram: Histogram, bits: int, percentile: float) -> tuple[float, float]:
@@ -133,7 +130,8 @@ def search_ranges(
 ) -> None:
     """Sets the activation ranges of a quantization-aware model from all values on some data, in place.
 
-    Nothing is rounded while the values are seen.
+    Nothing is rounded while the values are seen. With "mse" it is the probabilities whose error counts where
+    softmax reads the values.
 
     Args:
         model: as `quantize_aware` returns it.
@@ -142,16 +140,25 @@ def search_ranges(
         percentile: part of the values inside the range, in percent, for "percentile".
     """
     quantizers = [quantizer for quantizer in activation_quantizers(model) if quantizer.fixed is None]
-    histograms = _histograms(model, quantizers, list(batches))
+    logits = {id(q): [] for q in quantizers_of_logits(model) if method == "mse" and not q.symmetric}
+    histograms = _histograms(model, quantizers, list(batches), logits)
     for quantizer in quantizers:
         histogram = histograms[id(quantizer)]
-        if histogram.counts.any():
+        if not histogram.counts.any():
+            continue
+        if logits.get(id(quantizer)):
+            rows = np.concatenate(logits[id(quantizer)])
+            low, high = _best_ends(LogitError(rows, quantizer.bits), histogram)
+        else:
             low, high = SEARCHES[method](_mirrored(histogram, quantizer), quantizer.bits, percentile)
-            quantizer.minimum.assign(np.full(quantizer.slots, low, "float32"))
-            quantizer.maximum.assign(np.full(quantizer.slots, high, "float32"))
+        quantizer.minimum.assign(np.full(quantizer.slots, low, "float32"))
+        quantizer.maximum.assign(np.full(quantizer.slots, high, "float32"))
 
 
-def _histograms(model, quantizers: list[ActivationQuantizer], batches) -> dict[int, Histogram]:
+def _histograms(
+    model, quantizers: list[ActivationQuantizer], batches, logits: dict[int, list]
+) -> dict[int, Histogram]:
+    """The values of each quantizer's tensors, by its id; of those in `logits`, some rows are kept there."""
     rounding = [*activation_quantizers(model), *quantized_layers(model)]
     for layer in rounding:
         layer.is_rounding = False
@@ -162,7 +169,10 @@ def _histograms(model, quantizers: list[ActivationQuantizer], batches) -> dict[i
             for quantizer, calls in zip(inputs.order, inputs.read_all(inputs.order, batch), strict=True):
                 for received in calls:
                     if received.kwargs.get("measure", True):
-                        histograms[id(quantizer)].add(np.asarray(received.first, "float32").ravel())
+                        values = np.asarray(received.first, "float32")
+                        histograms[id(quantizer)].add(values.ravel())
+                        if id(quantizer) in logits:
+                            logits[id(quantizer)].append(some_rows(values, MOST_VALUES // len(batches)))
         return histograms
     finally:
         for layer in rounding:
@@ -180,6 +190,14 @@ def _mirrored(histogram: Histogram, quantizer: ActivationQuantizer) -> Histogram
     counts = np.histogram(histogram.centers, BINS, ends, weights=histogram.counts)[0]
     both.counts = counts + counts[::-1]
     return both
+
+
+def _best_ends(cost, histogram: Histogram) -> tuple[float, float]:
+    low, high = _best_fraction(cost, histogram)
+    for _ in range(ROUNDS):
+        high = min((histogram.high * f for f in FRACTIONS), key=lambda end: cost(low, end))
+        low = min((histogram.low * f for f in FRACTIONS), key=lambda end: cost(end, high))
+    return low, high
 
 
 def _best_fraction(cost, histogram: Histogram) -> tuple[float, float]:
