@@ -53,6 +53,7 @@ def test_an_interrupted_study_goes_on_in_its_file(tmp_path):
     assert [trial.state for trial in again.trials] == ["complete"] * 3 + ["waiting"]
     again.run(interrupted, trials=6, progress=False)
     assert [trial.state for trial in again.trials] == ["complete"] * 6
+    assert seen[3] == seen[4]
     xs = [x for _, x, _ in seen]
     assert xs[3] == xs[4] and len(set(xs)) == 6 and len(xs) == 7
     again.run(interrupted, trials=6, progress=False)
@@ -67,13 +68,12 @@ def test_a_trial_whose_process_is_gone_is_tried_again_and_given_up_at_last():
     gone = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
     )
-    for kills in range(trial_states.MAX_RETRIES + 1):
+    for _ in range(trial_states.MAX_RETRIES + 1):
         asked = started._study.ask(LEVELS.distributions)
         mark = {**mark_of(started), "process": int(gone.stdout), "thread": 0}
         asked.set_user_attr(workers.WORKER, mark)
-        if kills == 0:
-            x = asked.params["x"]
-        assert asked.params["x"] == x
+        assert asked.params["x"] == started._study.trials[0].params["x"]
+        assert trial_states.first_number(started._study.get_trials()[-1]) == 0
         trial_states.retry_lost(started._study)
     waiting = started._study.get_trials(states=(TrialState.WAITING,))
     assert waiting == [] and [trial.state for trial in started.trials] == ["failed"]
@@ -109,7 +109,7 @@ def test_a_worker_that_slept_too_long_loses_its_trial():
     def slept(trial):
         if trial.number == 0:
             (running,) = mine._study.get_trials(states=(TrialState.RUNNING,))
-            trial_states.give_back(mine._study, running._trial_id, kills=1)
+            trial_states.give_back(mine._study, running._trial_id)
             trial.note("too", "late")
         return value(trial)
 
@@ -254,11 +254,11 @@ def test_threads_share_a_total_exactly():
 
 
 def test_optunas_own_samplers_pruners_and_storages_fit():
-    sampler = optuna.samplers.PartialFixedSampler({"x": 0.25}, optuna.samplers.RandomSampler(seed=0))
+    sampler = optuna.samplers.TPESampler(n_startup_trials=2, seed=0)
     pruner = optuna.pruners.PercentilePruner(25.0)
     found = Study("test", LEVELS, sampler=sampler, early_stopping=pruner, storage=InMemoryStorage())
     found.run(value, trials=4, progress=False)
-    assert [value(trial) for trial in found.trials] == [0.25] * 4
+    assert len({value(trial) for trial in found.trials}) == 4
 
 
 @pytest.fixture

@@ -39,7 +39,14 @@ from tfsqueeze.search.space import Space
 from tfsqueeze.search.study_progress import StudyProgress
 from tfsqueeze.search.study_storage import open_storage, readable, storage_errors, storage_url, unreachable
 from tfsqueeze.search.study_trial import Trial, TrialRecord, UnusableResult, checked_scores, record_of
-from tfsqueeze.search.trial_states import ERROR, PARAMETERS, counted_trials, give_back, retry_lost
+from tfsqueeze.search.trial_states import (
+    ERROR,
+    PARAMETERS,
+    counted_trials,
+    first_number,
+    put_back,
+    retry_lost,
+)
 from tfsqueeze.search.workers import signs_of_life
 
 DIRECTIONS = ("maximize", "minimize")
@@ -188,10 +195,11 @@ class Study:
             # Another worker began the last trial in the same moment.
             self._study.tell(asked, state=TrialState.FAIL, skip_if_finished=True)
             return
+        first = first_number(self._study._storage.get_trial(asked._trial_id))
         values, state = None, TrialState.COMPLETE
         try:
             with signs_of_life(self._study, asked._trial_id):
-                trial = Trial(asked, self.space, trial_seed(self.seed, asked.number))
+                trial = Trial(asked, self.space, trial_seed(self.seed, first))
                 values = checked_scores(objective(trial), len(self.directions))
             errors.clear()
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -208,7 +216,7 @@ class Study:
             asked.set_user_attr(ERROR, f"{type(error).__name__}: {error}"[:1000])
             errors.append(error)
         except BaseException:
-            give_back(self._study, asked._trial_id)
+            put_back(self._study, asked._trial_id)
             raise
         # A worker that slept too long finds its trial given to another one: that one's result counts.
         self._study.tell(asked, values, state, skip_if_finished=True)

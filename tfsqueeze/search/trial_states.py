@@ -1,5 +1,6 @@
 """Which trials of a study count, which were lost with their worker, and how these are tried again."""
 
+import contextlib
 import warnings
 
 import optuna
@@ -10,6 +11,7 @@ from tfsqueeze.search.workers import is_abandoned
 # A trial whose workers died as often as this after the first time probably kills them.
 MAX_RETRIES = 2
 KILLS = "kills"
+FIRST_NUMBER = "first_number"
 ERROR = "error"
 PARAMETERS = "parameters"
 
@@ -33,41 +35,43 @@ def retry_lost(study: optuna.Study) -> None:
         optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if is_abandoned(trial):
-            give_back(study, trial._trial_id, kills=1)
+            give_back(study, trial._trial_id)
 
 
-def give_back(study: optuna.Study, trial_id: int, *, kills: int = 0) -> None:
-    """Ends a running trial as lost and queues it again, unless another worker has done so.
-
-    Args:
-        study: whose trial it is.
-        trial_id: of the trial in the storage.
-        kills: 1 if its worker died of something; 0 if it was interrupted.
-    """
+def give_back(study: optuna.Study, trial_id: int) -> None:
+    """Ends a trial that its worker lost and queues it again, unless another worker has done so."""
     try:
         is_ended = study._storage.set_trial_state_values(trial_id, state=TrialState.FAIL)
     except optuna.exceptions.UpdateFinishedTrialError:
         return
     if is_ended:
-        _queue(study, study._storage.get_trial(trial_id), kills)
+        requeue_stale(study, study._storage.get_trial(trial_id))
+
+
+def put_back(study: optuna.Study, trial_id: int) -> None:
+    """Lets a trial that this worker was interrupted in wait as if it had not begun."""
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
+
+
+def first_number(trial: FrozenTrial) -> int:
+    """The number a trial had when it was first tried."""
+    return trial.system_attrs.get(FIRST_NUMBER, trial.number)
 
 
 def requeue_stale(study: optuna.Study, trial: FrozenTrial) -> None:
-    """What Optuna calls with a trial it has ended because its worker was silent for too long."""
-    _queue(study, trial, kills=1)
-
-
-def _queue(study, trial, kills: int) -> None:
+    """Queues a trial again that was ended because its worker is gone; Optuna calls it after long silence."""
     if is_counted(trial):
         return
     # A worker may die while it writes the parameters: half of them are of no use.
     is_whole = set(study.user_attrs.get(PARAMETERS, trial.params)) <= set(trial.params)
+    history = {KILLS: trial.system_attrs.get(KILLS, 0) + 1, FIRST_NUMBER: first_number(trial)}
     study.add_trial(
         optuna.create_trial(
             state=TrialState.WAITING,
             params=trial.params if is_whole else {},
             distributions=trial.distributions if is_whole else {},
             user_attrs=trial.user_attrs,
-            system_attrs={**trial.system_attrs, KILLS: trial.system_attrs.get(KILLS, 0) + kills},
+            system_attrs={**trial.system_attrs, **history},
         )
     )

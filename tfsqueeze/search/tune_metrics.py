@@ -13,7 +13,7 @@ DIRECTIONS = ("maximize", "minimize")
 UNNAMED = "score"
 # Parts of names that tell the direction of metrics that Keras does not know.
 LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "mape", "perplexity", "latency", "bytes", "size", "seconds")
-HIGHER_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "iou", "r2")
+HIGHER_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "iou", "io_u", "r2")
 
 
 @dataclass(frozen=True)
