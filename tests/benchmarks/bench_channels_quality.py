@@ -5,9 +5,10 @@
 
 resnet8: the fine-tuned baseline is cut to half and to 30 % of its MACs, scored at once on the 10,000 test
 images, and again after 6 epochs (Adam, cosine from 1e-3, batches of 128, flipped and cropped). "tfsqueeze"
-repairs on 2,000 unlabelled training images; "no data" is the default without them, in one shot only.
-"uniform" removes the same fraction of each group by l1, without repair; "new start" trains the architecture
-that tfsqueeze found from new weights, for as long.
+repairs on 2,000 unlabelled training images; "gradual" cuts likewise, a fourth of the way before each of the
+epochs 1 to 4; "no data" is the default without images, in one shot only. "uniform" removes the same fraction
+of each group by l1, without repair; "new start" trains the architecture that tfsqueeze found in one shot from
+new weights, for as long.
 vww: the published MobileNet, half of its MACs in one shot, repaired on one half of the evaluation images and
 scored on the other. Finished runs are kept in the cache folder and not repeated.
 """
@@ -27,7 +28,24 @@ from tfsqueeze.core.new_weights import with_new_weights
 
 EPOCHS = 6
 EXAMPLES = 2000
-SIDES = ("tfsqueeze", "no data", "uniform", "new start")
+ROUNDS = (1, 1, 1, 3)
+SIDES = ("tfsqueeze", "gradual", "no data", "uniform", "new start")
+
+
+@keras.saving.register_keras_serializable(package="benchmark")
+class CosineFrom(keras.optimizers.schedules.CosineDecay):
+    """A cosine that goes on at a step in its middle, for a training in several parts."""
+
+    def __init__(self, initial_learning_rate, decay_steps, begin):
+        super().__init__(initial_learning_rate, decay_steps)
+        self.begin = begin
+
+    def __call__(self, step):
+        return super().__call__(step + self.begin)
+
+    def get_config(self):
+        names = ("initial_learning_rate", "decay_steps", "begin")
+        return {name: getattr(self, name) for name in names}
 
 
 def small(side: str, model, macs: float, images, seed: int):
@@ -40,14 +58,31 @@ def small(side: str, model, macs: float, images, seed: int):
     return with_new_weights(found, seed) if side == "new start" else found
 
 
+def gradually(model, train, macs: float, images, seed: int):
+    """The model cut in rounds, within the epochs that the others train after the cut."""
+    lengths, done = iter(ROUNDS), 0
+
+    def fit(smaller):
+        nonlocal done
+        begin, done = done, done + next(lengths)
+        schedule = CosineFrom(1e-3, cifar10.steps(train[0], EPOCHS), cifar10.steps(train[0], begin))
+        smaller.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", ["accuracy"])
+        smaller.fit(cifar10.batches(*train, seed + begin), epochs=done - begin, verbose=0)
+
+    return tfs.prune_channels_gradually(model, fit, macs=macs, rounds=len(ROUNDS), data=images, seed=seed)
+
+
 def resnet8(cache: Path, data, seed: int, side: str, macs: float) -> tuple[float, ...]:
-    """Accuracy in one shot, and after training for the sides that are trained."""
+    """Accuracy in one shot, and after training: what there is of both."""
     train, (x, y) = data
     images = train[0][:EXAMPLES].astype("float32")
-    model = small(side, cifar10.baseline(cache, train, seed), macs, images, seed)
+    model, x = cifar10.baseline(cache, train, seed), x.astype("float32")
     keras.utils.set_random_seed(seed)
+    if side == "gradual":
+        model = gradually(model, train, macs, images, seed)
+        return (model.evaluate(x, y, verbose=0, batch_size=500)[1],)
+    model = small(side, model, macs, images, seed)
     cifar10.compiled(model, cifar10.steps(train[0], EPOCHS))
-    x = x.astype("float32")
     at_once = model.evaluate(x, y, verbose=0, batch_size=500)[1]
     if side == "no data":
         return (at_once,)
@@ -66,7 +101,7 @@ def run_resnet8(arguments) -> None:
                 runs.measure((f"{macs:.0%}", side), seed, run)
         print("| MACs kept | | at once | after 6 epochs |\n|---|---|---|---|")
         for (macs, side), accuracies in runs.rows().items():
-            cells = [mean_and_each(seeds) for seeds in accuracies]
+            cells = ["-"] * (side == "gradual") + [mean_and_each(seeds) for seeds in accuracies]
             print(f"| {macs} | {side} | {' | '.join(cells)} |", flush=True)
 
 
@@ -77,7 +112,7 @@ def run_vww(arguments) -> None:
     x, y = x[order], y[order]
     used, held_out = x[:500], (x[500:], y[500:])
     cuts = {"unpruned": model}
-    for side in SIDES[:3]:
+    for side in ("tfsqueeze", "no data", "uniform"):
         cuts[side] = small(side, model, 0.5, used, arguments.seeds[0])
     for name, cut in cuts.items():
         guesses = cut.predict(held_out[0], verbose=0).argmax(1)
