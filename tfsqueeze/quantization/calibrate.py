@@ -61,8 +61,8 @@ def calibrate(
             dict of what differs from "int8".
         equalize: whether to scale channels between layers (cross-layer equalization).
         ranges: "mse" (least squared error; where softmax reads the values, that of the probabilities),
-            "min_max", "percentile", or "entropy" (least Kullback-Leibler divergence). Activations with a known
-            range, such as softmax, keep it.
+            "min_max", "percentile", or "entropy" (least Kullback-Leibler divergence). Activations with a
+            known range, such as softmax, keep it.
         percentile: part of the values inside the range, in percent, for ranges="percentile".
         rounding: "adaptive" or "nearest".
         correct_bias: whether to correct biases.
