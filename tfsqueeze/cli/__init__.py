@@ -12,6 +12,7 @@ from tfsqueeze.cli.measure import compare, report
 from tfsqueeze.cli.pack import pack, unpack
 from tfsqueeze.cli.quickstart import quickstart
 from tfsqueeze.cli.run import run
+from tfsqueeze.cli.squeeze import squeeze
 
 VERSION = runpy.run_path(str(Path(__file__).parents[1] / "version.py"))["__version__"]
 
@@ -26,6 +27,7 @@ def cli():
       tfsqueeze convert model.h5 -o model.tflite --quantize int8 --data calibration.npz
       tfsqueeze report model.tflite --data test.npz
       tfsqueeze compare model.keras model.tflite --data test.npz
+      tfsqueeze squeeze model.keras --data train.npz --max-drop 0.02
       tfsqueeze run recipe.yaml --model model.keras --train train.npz
       tfsqueeze quickstart
 
@@ -33,7 +35,7 @@ def cli():
     """
 
 
-for command in (convert, report, compare, quickstart, pack, unpack, run):
+for command in (convert, report, compare, quickstart, pack, unpack, run, squeeze):
     cli.add_command(command)
 
 

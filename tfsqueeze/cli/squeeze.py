@@ -1,0 +1,149 @@
+"""`tfsqueeze squeeze`."""
+
+from pathlib import Path
+
+import click
+
+from tfsqueeze.cli.console import common_options, show, show_json, working
+
+OBJECTIVES = ("size", "download", "macs", "memory", "latency")
+
+
+@click.command(short_help="Find the smallest model that is still good enough.")
+@click.argument("model", type=click.Path(exists=True))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True),
+    help="Training examples: .npz with x and y, or a folder of images with one sub-folder per class. "
+    "Example: --data train.npz",
+)
+@click.option(
+    "--validation",
+    type=click.Path(exists=True),
+    help="Examples to choose by; without them a part of --data is kept apart. Example: --validation val.npz",
+)
+@click.option(
+    "--held-out",
+    type=click.Path(exists=True),
+    help="Examples on which the winner alone is judged as well. Example: --held-out test.npz",
+)
+@click.option(
+    "--split",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Part of --data that is kept apart without --validation. Example: --split 0.3",
+)
+@click.option(
+    "--scale",
+    metavar="TEXT",
+    help="How the inputs of the data become the model's inputs. Example: --scale 1/255",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.02,
+    show_default=True,
+    help="How far the metric may fall: 0.02 is two points of accuracy. Example: --max-drop 0.01",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(OBJECTIVES),
+    default="size",
+    show_default=True,
+    help="What is to become small. Example: --objective latency",
+)
+@click.option("--metric", help="Name of a Keras metric; by default the model's own. Example: --metric auc")
+@click.option(
+    "--techniques",
+    metavar="NAMES",
+    help="What to combine, all by default. Example: --techniques channels,quantization",
+)
+@click.option("--sampler", default="tpe", show_default=True, help="What proposes. Example: --sampler random")
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Candidates that are not trained. Example: --trials 60",
+)
+@click.option(
+    "--trainings",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Most candidates to train. Example: --trainings 4",
+)
+@click.option(
+    "--time-budget",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which no trial is begun any more. Example: --time-budget 1800",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=9,
+    show_default=True,
+    help="Most epochs to train a candidate for. Example: --epochs 30",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Examples per training step. Example: --batch-size 128",
+)
+@click.option(
+    "--storage",
+    metavar="URL",
+    help="A database that workers on several machines share; by default a file in the output folder. "
+    "Example: --storage postgresql+psycopg://user@host/database",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed. Example: --seed 1")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("squeezed"),
+    show_default=True,
+    help="Folder for the winner, its recipe, the report and all trials. Example: -o small",
+)
+@common_options
+def squeeze(model, data, validation, held_out, split, scale, techniques, as_json, **options):
+    """Squeezes MODEL: finds the combination of techniques that makes it smallest within a drop.
+
+    MODEL is a .keras or .h5 file, or a SavedModel folder, compiled as it was trained. Run again with the same
+    arguments, it goes on where it was stopped; with the same --storage several machines share the work.
+
+    \b
+    Examples:
+      tfsqueeze squeeze model.keras --data train.npz --max-drop 0.02
+      tfsqueeze squeeze model.keras --data train/ --validation val/ --scale 1/255 --objective latency
+    """
+    with working("Loading TensorFlow"):
+        from tfsqueeze.cli.data import read_data, read_scale
+        from tfsqueeze.core.data import input_specs
+        from tfsqueeze.models.load import load_model
+        from tfsqueeze.reporting.subjects import KerasSubject
+        from tfsqueeze.search.squeeze import squeeze as search
+        from tfsqueeze.search.squeeze import split_examples
+
+        scaling = read_scale(scale)
+    with working(f"Loading {model}"):
+        original = load_model(model)
+    specs, outputs = input_specs(original), KerasSubject(original).output_names
+    with working("Reading the data"):
+        train, chosen_by, kept = (
+            read_data(path, specs, outputs, scale=scaling, with_targets=True)
+            for path in (data, validation, held_out)
+        )
+        if chosen_by is None:
+            train, chosen_by = split_examples(train, split, seed=options["seed"])
+    options["techniques"] = techniques and [name.strip() for name in techniques.split(",")]
+    with working("Squeezing"):
+        found = search(original, train, chosen_by, held_out=kept, progress=False, **options)
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        show(found)
