@@ -5,6 +5,7 @@ import glob
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -50,8 +51,9 @@ def server():
             time.sleep(0.1)
         yield f"postgresql+psycopg://{USER}@/postgres?host={folder}"
     finally:
-        process.terminate()
-        process.wait()
+        # PostgreSQL's fast shutdown; on SIGTERM it would wait for the test's own connections to end.
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=START_SECONDS)
         shutil.rmtree(folder, ignore_errors=True)
 
 

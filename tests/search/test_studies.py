@@ -291,8 +291,11 @@ def hung(log, seconds=240) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
-@pytest.mark.parametrize("place", ["database", "file"])
+@pytest.mark.parametrize(
+    ("place", "fate"),
+    [("database", signal.SIGKILL), ("database", signal.SIGSTOP), ("file", signal.SIGKILL)],
+    ids=["database-killed", "database-frozen", "file-killed"],
+)
 def test_two_processes_share_a_study_and_one_is_lost(place, fate, request, tmp_path):
     url = request.getfixturevalue("database") if place == "database" else str(tmp_path / "study.db")
     log, total = tmp_path / "log", 12
