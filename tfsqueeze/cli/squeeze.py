@@ -1,5 +1,7 @@
 """`tfsqueeze squeeze`."""
 
+import contextlib
+import sys
 from pathlib import Path
 
 import click
@@ -126,8 +128,8 @@ def squeeze(model, data, validation, held_out, split, scale, techniques, as_json
         from tfsqueeze.core.data import input_specs
         from tfsqueeze.models.load import load_model
         from tfsqueeze.reporting.subjects import KerasSubject
-        from tfsqueeze.search.squeeze import squeeze as search
         from tfsqueeze.search.squeeze import split_examples
+        from tfsqueeze.search.squeeze import squeeze as search
 
         scaling = read_scale(scale)
     with working(f"Loading {model}"):
@@ -141,8 +143,9 @@ def squeeze(model, data, validation, held_out, split, scale, techniques, as_json
         if chosen_by is None:
             train, chosen_by = split_examples(train, split, seed=options["seed"])
     options["techniques"] = techniques and [name.strip() for name in techniques.split(",")]
-    with working("Squeezing"):
-        found = search(original, train, chosen_by, held_out=kept, progress=False, **options)
+    # The search shows its own progress on stderr; stdout is for the result.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = search(original, train, chosen_by, held_out=kept, **options)
     if as_json:
         show_json(found.to_dict())
     else:

@@ -115,9 +115,9 @@ class Judge:
         error = math.sqrt(most_frequent * (1 - most_frequent) / len(self))
         if self.baseline <= most_frequent + error:
             raise ValueError(
-                f"The model is no better than chance: its file has an accuracy of {self.baseline:.3f}, always "
-                f"naming the most frequent class one of {most_frequent:.3f}. Train it first, and check "
-                "that the validation data is scaled as in training."
+                f"The model is no better than chance: its file has an accuracy of {self.baseline:.3f}, "
+                f"always naming the most frequent class one of {most_frequent:.3f}. Train it first, and "
+                "check that the validation data is scaled as in training."
             )
 
     @property
