@@ -74,6 +74,9 @@ class FrontSampler(BaseSampler):
         return {CANDIDATE: IntDistribution(0, LARGEST_NUMBER)}
 
     def sample_relative(self, study, trial, search_space):
+        if CANDIDATE in trial.params:
+            # A trial that was interrupted keeps its candidate.
+            return {}
         number = self.propose(study, but=trial.number)
         return {CANDIDATE: self._front[0].number if number is None else number}
 
@@ -111,7 +114,7 @@ class StartingPoints(BaseSampler):
         return self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(self, study, trial, search_space):
-        if trial.number < len(self._points):
+        if trial.number < len(self._points) and not trial.params:
             return dict(self._points[trial.number])
         return self._sampler.sample_relative(study, trial, search_space)
 

@@ -149,8 +149,8 @@ def squeeze(
         study={"storage": storage, "output": output, "seed": seed},
         progress=progress,
     )
-    front = search.propose(sampler, trials, time_budget)
-    attempts = search.train(front, trainings, time_budget and (1 - QUICK_SHARE) * time_budget)
+    front, candidates = search.propose(sampler, trials, time_budget)
+    attempts = search.train(front, candidates, trainings, time_budget and (1 - QUICK_SHARE) * time_budget)
     best = _best(attempts)
     return _finished(search, best, attempts, metric, held_out, confidence)
 

@@ -108,8 +108,8 @@ class Search:
         step = self.training(epochs) if epochs else None
         return Recipe(self.repertoire.steps(setting, step, quick=quick), seed=self.seed)
 
-    def propose(self, sampler, trials: int, seconds: float | None) -> list[tuple[Point, dict[str, Any]]]:
-        """The first stage: candidates that need no training; returns their front with the settings."""
+    def propose(self, sampler, trials: int, seconds: float | None) -> tuple[list[Point], dict[int, dict]]:
+        """The first stage: candidates that need no training; returns their front, and settings by number."""
         space = Space(self.repertoire.space())
         proposing = make_sampler(sampler, space, seed=self.seed, objectives=2)
         study = Study(
@@ -135,14 +135,12 @@ class Search:
                 f"reason: {next(filter(None, reversed(reasons)), 'the time was over')}"
             )
         front = pareto_front([Point(one.number, *one.scores) for one in complete])
-        settings = {one.number: one.parameters for one in complete}
-        return [(point, settings[point.number]) for point in front]
+        return front, {one.number: one.parameters for one in complete}
 
-    def train(self, front, trials: int, seconds: float | None) -> list[Attempt]:
+    def train(self, front, settings, trials: int, seconds: float | None) -> list[Attempt]:
         """The second stage: trains along the front; returns every attempt."""
         begin = time.monotonic()
-        settings = {point.number: setting for point, setting in front}
-        sampler = FrontSampler([point for point, _ in front], WITHIN)
+        sampler = FrontSampler(front, WITHIN)
         study = Study(
             "training",
             {CANDIDATE: Range(0, LARGEST_NUMBER)},
