@@ -108,14 +108,16 @@ def sweep_input_sizes(
     rows, metric = [], getattr(evaluate, "__name__", "score").strip("<>")
     timings = _timings(sized, runs) if latency else {}
     for size, twin in zip(sizes, sized.values(), strict=True):
-        score = Scorer(evaluate if scorer is None else _resized(scorer.examples, twin), twin)
+        score = Scorer(evaluate if scorer is None else resized_examples(scorer.examples, twin), twin)
         value = score(twin)
         metric = score.name
         rows.append(InputSizeFacts(size, value, _macs(twin), timings.get(str(size))))
     return InputSizes(rows, metric)
 
 
-def _resized(examples: Examples, model) -> Examples:
+def resized_examples(examples: Examples, model: keras.Model) -> Examples:
+    """The examples with images resized (bilinear, anti-aliased) to what `model` takes."""
+
     def resize(array, shape):
         if len(shape) != 4 or array.shape[1:3] == shape[1:3]:
             return array
