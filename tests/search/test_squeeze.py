@@ -11,6 +11,7 @@ import tfsqueeze as tfs
 from tests.zoo import ZOO
 from tfsqueeze.cli import cli
 from tfsqueeze.core.data import input_specs, random_examples
+from tfsqueeze.search.squeeze_search import Search
 from tfsqueeze.search.studies import Study
 from tfsqueeze.search.techniques import Repertoire
 
@@ -65,6 +66,10 @@ def count_trials(monkeypatch):
     return begun
 
 
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
 def test_the_winner_is_smaller_within_the_drop_and_judged_by_its_file(found):
     assert found.is_within
     assert found.path.stat().st_size == found.best.bytes < found.report["original"].file_bytes
@@ -94,9 +99,15 @@ def test_the_same_call_repeats_nothing_and_another_model_is_refused(network, fou
         tfs.squeeze(network, TRAIN, HELD_OUT, **{**SETTINGS, "confidence": 0.8}, output=found.output)
 
 
-def test_candidates_are_trained_and_the_best_trade_is_told_if_none_will_do(network, tmp_path):
-    settings = {**SETTINGS, "techniques": ["channels"], "trials": 4, "trainings": 1, "max_drop": 0.0}
-    found = tfs.squeeze(network, TRAIN, VALIDATION, **settings, confidence=0.5, output=tmp_path)
+def test_candidates_are_trained_and_the_best_trade_is_told_if_none_will_do(network, tmp_path, monkeypatch):
+    settings = {**SETTINGS, "techniques": ["channels"], "trials": 5, "trainings": 1, "max_drop": 0.0}
+    arguments = {**settings, "confidence": 0.5, "output": tmp_path}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Search, "_attempt", interrupt)
+        tfs.squeeze(network, TRAIN, VALIDATION, **arguments)
+    begun = count_trials(monkeypatch)
+    found = tfs.squeeze(network, TRAIN, VALIDATION, **arguments)
+    assert begun == ["training"]
     assert {attempt.epochs for attempt in found.attempts} <= {0, 1, 3}
     assert found.is_within == (found.best.verdict.drop <= 0)
     assert found.is_within or "NOTHING is within a drop of 0" in str(found)
@@ -110,7 +121,7 @@ def test_what_does_not_apply_is_skipped_with_the_reason():
     assert [one.name for one in repertoire.structure] == ["pruning"]
     assert "subclassed" in repertoire.skipped["channels"]
     assert repertoire.formats == ("int8", "float16")
-    assert Repertoire.of(model, data, ["pruning"]).formats == ("float16",)
+    assert Repertoire.of(model, data, ["pruning"]).formats == ("float32",)
 
 
 def test_wrong_arguments_are_told_before_any_work(network, tmp_path):

@@ -148,18 +148,31 @@ class Search:
             settings={**self.settings, "max_drop": repr(self.max_drop), "epochs": repr(self.epochs)},
             **self.study,
         )
-        while len(study.trials) < trials and sampler.propose(study._study) is not None:
+        while (count := self._wanted(study, sampler, trials)) is not None:
             left = None if seconds is None else seconds - (time.monotonic() - begin)
             if left is not None and left <= 0 and study.best is not None:
                 break
             # Even with no time left one candidate is trained: a search must end with a model.
             study.run(
                 lambda trial: self._attempt(trial, settings[trial.parameters[CANDIDATE]]),
-                trials=len(study.trials) + 1,
+                trials=count,
                 time_budget=None if left is None else max(left, 1.0),
                 progress=self.progress,
             )
-        return [Attempt.of(row) for one in study.trials for row in one.notes.get(ATTEMPTS, [])]
+        attempts = [Attempt.of(row) for one in study.trials for row in one.notes.get(ATTEMPTS, [])]
+        if not attempts:
+            raise RuntimeError(
+                f"No candidate could be trained. The last one failed with {study.trials[-1].error}"
+            )
+        return attempts
+
+    def _wanted(self, study: Study, sampler: FrontSampler, most: int) -> int | None:
+        """How many trials there are to be next, those under way included; None if all is done."""
+        trials = study.trials
+        if len(trials) < most and sampler.propose(study._study) is not None:
+            return len(trials) + 1
+        is_open = any(trial.state in ("waiting", "running") for trial in trials)
+        return len(trials) if is_open else None
 
     def folder(self, candidate: int, epochs: int) -> Path:
         """Where an attempt keeps its steps and its file."""

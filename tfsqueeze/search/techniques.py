@@ -71,6 +71,8 @@ PRUNING = Technique(
 STRUCTURE = (DEPTH, CHANNELS, SEPARABLE, LOW_RANK, PRUNING)
 QUANTIZATION = "quantization"
 FORMATS = ("int8", "int4", "float16")
+INTEGERS = ("int8", "int4")
+FLOAT = "float32"
 NAMES = (*(technique.name for technique in STRUCTURE), QUANTIZATION)
 
 
@@ -109,7 +111,7 @@ class Repertoire:
         structure = tuple(one for one in STRUCTURE if reasons[one.name] is None)
         skipped = {name: reason for name, reason in reasons.items() if reason}
         if wanted is not None and QUANTIZATION not in wanted:
-            return cls(structure, ("float16",), False, {**skipped, QUANTIZATION: "not asked for"})
+            return cls(structure, (FLOAT,), False, {**skipped, QUANTIZATION: "not asked for"})
         try:
             calibrate(model, few, "int8", rounding="nearest", samples=TRIED_ON)
         except (ValueError, TypeError) as error:
@@ -141,10 +143,13 @@ class Repertoire:
         steps = [step for one in self.structure for step in one.steps(setting[one.name])]
         steps += [training] if training else []
         form = setting[QUANTIZATION]
-        if form != "float16" and self.is_calibrated:
+        if form in INTEGERS and self.is_calibrated:
             options = {"config": form, **({"samples": QUICK_SAMPLES} if quick else {})}
             steps.append({"calibrate": options})
-        return [*steps, {"export_tflite": {"quantize": form, "path": "model.tflite"}}]
+        return [
+            *steps,
+            {"export_tflite": {"quantize": None if form == FLOAT else form, "path": "model.tflite"}},
+        ]
 
 
 def _reason_against(technique: Technique, model, data, wanted) -> str | None:
