@@ -5,10 +5,10 @@
 
 resnet8: the fine-tuned baseline is cut to half and to 30 % of its MACs, scored at once on the 10,000 test
 images, and again after 6 epochs (Adam, cosine from 1e-3, batches of 128, flipped and cropped). "tfsqueeze"
-repairs on 2,000 unlabelled training images; "gradual" cuts likewise, a fourth of the way before each of the
-epochs 1 to 4; "no data" is the default without images, in one shot only. "uniform" removes the same fraction
-of each group by l1, without repair; "new start" trains the architecture that tfsqueeze found in one shot from
-new weights, for as long.
+repairs on 2,000 unlabelled training images; "gradual" cuts likewise, a third of the way before each of the
+first three epochs; "no data" is the default without images, in one shot only. "uniform" removes the same
+fraction of each group by l1, without repair; "new start" trains the architecture that tfsqueeze found in one
+shot from new weights, for as long.
 vww: the published MobileNet, half of its MACs in one shot, repaired on one half of the evaluation images and
 scored on the other. Finished runs are kept in the cache folder and not repeated.
 """
@@ -28,7 +28,7 @@ from tfsqueeze.core.new_weights import with_new_weights
 
 EPOCHS = 6
 EXAMPLES = 2000
-ROUNDS = (1, 1, 1, 3)
+ROUNDS = (1, 1, 4)
 SIDES = ("tfsqueeze", "gradual", "no data", "uniform", "new start")
 
 
