@@ -54,6 +54,8 @@ SETTINGS = "settings"
 # Failures in a row of one worker after which something other than the setting is wrong.
 MAX_FAILURES = 3
 POLL_SECONDS = 0.5
+# How often, between trials, those of lost workers are looked for.
+LOOK_SECONDS = 5
 
 
 class Study:
@@ -169,9 +171,12 @@ class Study:
             )
         end = time.monotonic() + (math.inf if time_budget is None else time_budget)
         errors: list[Exception] = []
+        looked = -math.inf
         with self._reaching(), _quiet(), StudyProgress(self, limit, time_budget, progress) as shown:
             while time.monotonic() < end and len(errors) < MAX_FAILURES:
-                retry_lost(self._study)
+                if time.monotonic() - looked > LOOK_SECONDS:
+                    retry_lost(self._study)
+                    looked = time.monotonic()
                 counted = counted_trials(self._study)
                 states = {trial.state for trial in counted}
                 if len(counted) < limit or TrialState.WAITING in states:
@@ -182,7 +187,7 @@ class Study:
                     break
                 shown.update()
         if len(errors) == MAX_FAILURES:
-            last = self.trials[-1]
+            last = [trial for trial in self.trials if trial.error][-1]
             raise RuntimeError(
                 f"{MAX_FAILURES} trials in a row failed, the last one with parameters {last.parameters}: "
                 f"{type(errors[-1]).__name__}: {errors[-1]}"
@@ -190,12 +195,13 @@ class Study:
 
     def _run_one(self, objective, limit: float, errors: list[Exception]) -> None:
         asked = self._study.ask()
-        ahead = [trial for trial in counted_trials(self._study) if trial.number < asked.number]
-        if len(ahead) >= limit:
+        counted = counted_trials(self._study)
+        if sum(trial.number < asked.number for trial in counted) >= limit:
             # Another worker began the last trial in the same moment.
             self._study.tell(asked, state=TrialState.FAIL, skip_if_finished=True)
             return
-        first = first_number(self._study._storage.get_trial(asked._trial_id))
+        numbers = {trial.number: first_number(trial) for trial in counted}
+        first = numbers.get(asked.number, asked.number)
         values, state = None, TrialState.COMPLETE
         try:
             with signs_of_life(self._study, asked._trial_id):
