@@ -10,7 +10,8 @@ from click.testing import CliRunner
 import tfsqueeze as tfs
 from tests.zoo import ZOO
 from tfsqueeze.cli import cli
-from tfsqueeze.core.data import input_specs, random_examples
+from tfsqueeze.core.data import Examples, input_specs, random_examples
+from tfsqueeze.search.squeeze import split_examples
 from tfsqueeze.search.squeeze_search import Search
 from tfsqueeze.search.studies import Study
 from tfsqueeze.search.techniques import Repertoire
@@ -131,6 +132,8 @@ def test_wrong_arguments_are_told_before_any_work(network, tmp_path):
         "`trials` must be a whole number": {"trials": 0},
         "`objective` must be one of": {"objective": "speed"},
         "`confidence` must be in": {"confidence": 1},
+        "`sampler` must be one of": {"sampler": "bayes"},
+        "Did you mean 'channels'": {"techniques": ["chanels"]},
         "`time_budget` must be a number > 0": {"time_budget": -1},
     }.items():
         with pytest.raises(ValueError, match=message):
@@ -143,12 +146,23 @@ def test_wrong_arguments_are_told_before_any_work(network, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_squeezes(network, tmp_path):
+def test_the_command_squeezes_and_its_recipe_runs_alone(network, tmp_path):
     network.save(tmp_path / "m.keras")
-    np.savez(tmp_path / "t.npz", x=X, y=Y)
-    arguments = ["squeeze", tmp_path / "m.keras", "--data", tmp_path / "t.npz", "--split", "0.3", "--json"]
-    options = ["--trials", "1", "--trainings", "1", "--techniques", "quantization", "-o", tmp_path / "out"]
-    result = CliRunner().invoke(cli, [str(one) for one in [*arguments, *options]])
+    np.savez(tmp_path / "t.npz", x=TRAIN[0], y=TRAIN[1])
+    np.savez(tmp_path / "v.npz", x=VALIDATION[0], y=VALIDATION[1])
+    files = ["--data", tmp_path / "t.npz", "--validation", tmp_path / "v.npz", "-o", tmp_path / "out"]
+    options = ["--trials", "1", "--trainings", "1", "--techniques", "pruning", "--json"]
+    result = CliRunner().invoke(
+        cli, [str(one) for one in ["squeeze", tmp_path / "m.keras", *files, *options]]
+    )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["best"]["verdict"]["examples"] == 120
-    assert (tmp_path / "out" / "model.tflite").exists()
+    again = tfs.Recipe.from_file(tmp_path / "out" / "recipe.yaml").run(output=tmp_path / "again")
+    assert again.path.read_bytes() == (tmp_path / "out" / "model.tflite").read_bytes()
+
+
+def test_examples_are_parted_at_random():
+    train, chosen_by = split_examples(Examples({"x": np.arange(100)}, np.arange(100)), 0.3)
+    assert (len(train), len(chosen_by)) == (70, 30)
+    assert sorted([*train.targets, *chosen_by.targets]) == list(range(100))
+    assert np.array_equal(train.inputs["x"], train.targets)

@@ -146,6 +146,15 @@ def squeeze(model, data, validation, held_out, split, scale, techniques, as_json
     # The search shows its own progress on stderr; stdout is for the result.
     with contextlib.redirect_stdout(sys.stderr):
         found = search(original, train, chosen_by, held_out=kept, **options)
+    if validation is not None:
+        # All that the recipe needs is in files: it can name them.
+        named = {"train": data, "validation": validation, "scale": scale}
+        found.recipe.data = {
+            name: value if name == "scale" else str(Path(value).absolute())
+            for name, value in named.items()
+            if value
+        }
+        found.recipe.to_file(found.output / "recipe.yaml")
     if as_json:
         show_json(found.to_dict())
     else:

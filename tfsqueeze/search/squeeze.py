@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfsqueeze.core.checks import check_fraction, check_model, check_positive
+from tfsqueeze.core.checks import check_choice, check_fraction, check_model, check_positive
 from tfsqueeze.core.data import Examples
 from tfsqueeze.core.files import atomic_write
 from tfsqueeze.core.resuming import setting_text
@@ -18,9 +18,10 @@ from tfsqueeze.reporting.compare import compare
 from tfsqueeze.reporting.report import report
 from tfsqueeze.search.objectives import Objective
 from tfsqueeze.search.paired_test import Judge
+from tfsqueeze.search.samplers import SAMPLERS
 from tfsqueeze.search.squeeze_result import Squeezed, front_of
 from tfsqueeze.search.squeeze_search import QUICK_SHARE, Attempt, Search
-from tfsqueeze.search.techniques import Repertoire
+from tfsqueeze.search.techniques import NAMES, Repertoire
 
 Metric = str | keras.metrics.Metric | Callable | None
 LEARNING_RATE = 1e-3
@@ -112,6 +113,10 @@ def squeeze(
     _check_numbers(trials=trials, trainings=trainings, epochs=epochs, batch_size=batch_size)
     max_drop = check_fraction("max_drop", max_drop)
     wanted = Objective(objective)
+    if isinstance(sampler, str):
+        check_choice("sampler", sampler, SAMPLERS)
+    for name in techniques or ():
+        check_choice("techniques", name, NAMES)
     if not 0.5 <= confidence < 1:
         raise ValueError(f"`confidence` must be in [0.5, 1). Received: confidence={confidence!r}.")
     if time_budget is not None:

@@ -8,7 +8,6 @@ import keras
 
 from tfsqueeze.architecture.factorize import factorize
 from tfsqueeze.architecture.separable import to_separable
-from tfsqueeze.core.checks import check_choice
 from tfsqueeze.core.data import Examples
 from tfsqueeze.pruning.channels.one_shot import prune_channels
 from tfsqueeze.pruning.depth import prune_depth
@@ -99,13 +98,8 @@ class Repertoire:
         Args:
             model: what is to be squeezed.
             data: typical inputs.
-            wanted: names of techniques; None for all.
-
-        Raises:
-            ValueError: if a name is unknown.
+            wanted: names of techniques, of `NAMES`; None for all.
         """
-        for name in wanted or ():
-            check_choice("techniques", name, NAMES)
         few = data[:TRIED_ON]
         reasons = {one.name: _reason_against(one, model, few, wanted) for one in STRUCTURE}
         structure = tuple(one for one in STRUCTURE if reasons[one.name] is None)
