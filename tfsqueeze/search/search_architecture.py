@@ -92,6 +92,7 @@ def search_architecture(
     costs = Limits().costs(model)
     limits = Limits(_absolute(macs, costs["macs"]), _absolute(params, costs["params"]), latency_ms)
     around = ArchitectureSpace(model, changes, _some_inputs(model, scorer))
+    training = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     study = Study(
         name,
         around.space,
@@ -99,11 +100,14 @@ def search_architecture(
         storage=storage,
         output=output,
         seed=seed,
-        settings={"model": weights_digest(model), "limits": repr(limits), "epochs": str(epochs)}
-        | {"validation": scorer.identity, "teach": str(teach)},
+        settings={
+            "model": weights_digest(model),
+            "validation": scorer.identity,
+            "limits": repr(limits),
+            "training": repr({**training, "teach": teach}),
+        },
         early_stopping=early_stopping,
     )
-    training = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder if output is None else output)
 
