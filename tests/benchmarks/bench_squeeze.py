@@ -26,16 +26,16 @@ SAMPLERS = ("tpe", "random")
 
 def digits(cache: Path, seed: int):
     """The quickstart's network on scikit-learn's digits: trained, with training, validation and test data."""
-    train, test = quickstart.load_digits(seed)
+    (x, y), test = quickstart.load_digits(seed)
+    part = len(x) // 5
+    train, validation = (x[part:], y[part:]), (x[:part], y[:part])
     path = cache / f"digits-{seed}.keras"
     if not path.exists():
         keras.utils.set_random_seed(seed)
         network = quickstart.build_network()
         network.fit(*train, batch_size=32, epochs=12, verbose=0)
         network.save(path)
-    part = len(train[0]) // 5
-    fitted, chosen_by = (tuple(a[part:] for a in train), tuple(a[:part] for a in train))
-    return keras.models.load_model(path), fitted, chosen_by, test
+    return keras.models.load_model(path), train, validation, test
 
 
 def resnet8(cache: Path, seed: int):

@@ -20,7 +20,7 @@ from tfsqueeze.search.objectives import Objective
 from tfsqueeze.search.paired_test import Judge
 from tfsqueeze.search.samplers import SAMPLERS
 from tfsqueeze.search.squeeze_result import Squeezed, front_of
-from tfsqueeze.search.squeeze_search import QUICK_SHARE, Attempt, Search
+from tfsqueeze.search.squeeze_search import Attempt, Search
 from tfsqueeze.search.techniques import NAMES, Repertoire
 
 Metric = str | keras.metrics.Metric | Callable | None
@@ -57,8 +57,9 @@ def squeeze(
     low-rank layers, weights pruned, in several formats. Each is a `.tflite` file, run on a growing part of
     the validation data for as long as no cheaper one is clearly better. Along the front of these, from cost
     to score, the cheapest one that is good enough is searched by bisection: each is trained with the
-    original as teacher, for a third of the epochs and then all, as long as there is hope. The last word has
-    its file, run by the interpreter on all validation examples, against the file of the original.
+    original as teacher, for a third of the epochs and then all, as long as there is hope. The two stages
+    take turns. The last word has the file, run by the interpreter on all validation examples, against the
+    file of the original.
 
     Nothing that has ended is done again: the same call goes on after an interruption, which costs the trial
     under way at most; other processes with the same `storage` join in.
@@ -154,8 +155,7 @@ def squeeze(
         study={"storage": storage, "output": output, "seed": seed},
         progress=progress,
     )
-    front, candidates = search.propose(sampler, trials, time_budget)
-    attempts = search.train(front, candidates, trainings, time_budget and (1 - QUICK_SHARE) * time_budget)
+    attempts = search.search(sampler, trials, trainings, time_budget)
     best = _best(attempts)
     return _finished(search, best, attempts, metric, held_out, confidence)
 

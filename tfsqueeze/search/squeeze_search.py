@@ -1,5 +1,6 @@
 """The two stages of `squeeze`: quick candidates without training, then training along their front."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,8 +33,9 @@ from tfsqueeze.search.techniques import Repertoire
 #: Parts of the validation data that quick candidates are judged on, one after the other.
 RUNGS = (1 / 9, 1 / 3, 1)
 FEWEST_EXAMPLES = 64
-#: Part of the time that quick candidates may take.
-QUICK_SHARE = 0.3
+#: How often the two stages take turns, and the part of a turn's time that quick candidates may take.
+TURNS = 3
+QUICK_SHARE = 0.4
 WITHIN = "within"
 ATTEMPTS = "attempts"
 
@@ -98,6 +100,10 @@ class Search:
     study: dict[str, Any]
     progress: bool = True
 
+    def __post_init__(self):
+        # The cost of the cheapest candidate that is good enough: dearer ones are of no use any more.
+        self._cheapest = math.inf
+
     @property
     def seed(self) -> int:
         """Of everything random."""
@@ -107,6 +113,32 @@ class Search:
         """The recipe of a candidate."""
         step = self.training(epochs) if epochs else None
         return Recipe(self.repertoire.steps(setting, step, quick=quick), seed=self.seed)
+
+    def search(self, sampler, trials: int, trainings: int, seconds: float | None) -> list[Attempt]:
+        """Lets the two stages take turns, so that what training shows guides what is proposed.
+
+        Args:
+            sampler: what proposes.
+            trials: most candidates without training.
+            trainings: most candidates to train.
+            seconds: after which no trial is begun any more, or None.
+
+        Returns:
+            Every attempt.
+        """
+        begin = time.monotonic()
+        for turn in range(1, TURNS + 1):
+            left = None if seconds is None else max(seconds - (time.monotonic() - begin), 0.0)
+            share = left and left / (TURNS + 1 - turn)
+            quick = math.ceil(trials * turn / TURNS)
+            front, settings = self.propose(sampler, quick, share and max(QUICK_SHARE * share, 1e-3))
+            limit = math.ceil(trainings * turn / TURNS)
+            attempts = self.train(front, settings, limit, share and (1 - QUICK_SHARE) * share)
+            good = (one.cost for one in attempts if one.verdict.is_within)
+            self._cheapest = min(good, default=math.inf)
+            if left == 0:
+                break
+        return attempts
 
     def propose(self, sampler, trials: int, seconds: float | None) -> tuple[list[Point], dict[int, dict]]:
         """The first stage: candidates that need no training; returns their front, and settings by number."""
@@ -120,11 +152,10 @@ class Search:
             settings=self.settings,
             **self.study,
         )
-        budget = None if seconds is None else QUICK_SHARE * seconds
         study.run(
             lambda trial: self._judge_quickly(trial, study),
             trials=trials,
-            time_budget=budget,
+            time_budget=seconds,
             progress=self.progress,
         )
         complete = [trial for trial in study.trials if trial.state == "complete"]
@@ -198,6 +229,8 @@ class Search:
                 raise StopTrial(str(error)) from error
             cost, _ = self._cost(path)
             trial.note("cost", cost)
+            if cost >= self._cheapest:
+                raise StopTrial("a cheaper one is good enough")
             for count in self._counts():
                 score = -self.judge.drop(path, count)
                 trial.note(f"score on {count}", score)

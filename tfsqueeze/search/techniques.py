@@ -123,7 +123,7 @@ class Repertoire:
         points = [{**rest, QUANTIZATION: form} for form in self.formats]
         if CHANNELS in self.structure:
             first = self.formats[0]
-            points += [{**rest, "channels": kept, QUANTIZATION: first} for kept in (0.5, 0.25, 0.1, 0.04)]
+            points += [{**rest, "channels": kept, QUANTIZATION: first} for kept in (0.5, 0.1, 0.25, 0.04)]
         return points
 
     def steps(self, setting: dict[str, Any], training: dict | None = None, *, quick: bool = False) -> list:
