@@ -103,13 +103,12 @@ def test_the_same_call_repeats_nothing_and_another_model_is_refused(network, fou
 def test_candidates_are_trained_and_the_best_trade_is_told_if_none_will_do(network, tmp_path, monkeypatch):
     settings = {**SETTINGS, "techniques": ["channels"], "trials": 5, "trainings": 1, "max_drop": 0.0}
     arguments = {**settings, "confidence": 0.5, "output": tmp_path}
+    begun = count_trials(monkeypatch)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Search, "_attempt", interrupt)
         tfs.squeeze(network, TRAIN, VALIDATION, **arguments)
-    begun = count_trials(monkeypatch)
     found = tfs.squeeze(network, TRAIN, VALIDATION, **arguments)
-    # Two candidates were there when the first turn's training was interrupted.
-    assert begun == ["training", *["candidates"] * 3]
+    assert (begun.count("candidates"), begun.count("training")) == (5, 2)
     assert {attempt.epochs for attempt in found.attempts} <= {0, 1, 3}
     assert found.is_within == (found.best.verdict.drop <= 0)
     assert found.is_within or "NOTHING is within a drop of 0" in str(found)

@@ -132,6 +132,9 @@ class Search:
             share = left and left / (TURNS + 1 - turn)
             quick = math.ceil(trials * turn / TURNS)
             front, settings = self.propose(sampler, quick, share and max(QUICK_SHARE * share, 1e-3))
+            if turn < TURNS and front[-1].score >= -self.max_drop:
+                # The cheapest so far may do without training: cheaper ones are sought first.
+                continue
             limit = math.ceil(trainings * turn / TURNS)
             attempts = self.train(front, settings, limit, share and (1 - QUICK_SHARE) * share)
             good = (one.cost for one in attempts if one.verdict.is_within)

@@ -118,13 +118,12 @@ class Repertoire:
         return {one.name: list(one.options) for one in self.structure} | {QUANTIZATION: list(self.formats)}
 
     def starting_points(self) -> list[dict[str, Any]]:
-        """Settings worth trying first: formats alone, then channels removed in ever greater number."""
+        """Settings worth trying first: the first format, ever fewer channels, the other formats between."""
         rest = {one.name: one.options[0] for one in self.structure}
-        points = [{**rest, QUANTIZATION: form} for form in self.formats]
-        if CHANNELS in self.structure:
-            first = self.formats[0]
-            points += [{**rest, "channels": kept, QUANTIZATION: first} for kept in (0.5, 0.1, 0.25, 0.04)]
-        return points
+        first, *others = ({**rest, QUANTIZATION: form} for form in self.formats)
+        kept = (0.5, 0.1, 0.25, 0.04) if CHANNELS in self.structure else ()
+        fewer = [{**first, "channels": part} for part in kept]
+        return [first, *fewer[:2], *others, *fewer[2:]]
 
     def steps(self, setting: dict[str, Any], training: dict | None = None, *, quick: bool = False) -> list:
         """The recipe's steps for a setting.
