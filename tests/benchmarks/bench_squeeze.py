@@ -18,7 +18,7 @@ from tests.benchmarks.runs import Runs
 from tfsqueeze import quickstart
 from tfsqueeze.export.tflite import export_tflite
 from tfsqueeze.reporting.report import report
-from tfsqueeze.search.squeeze import squeeze
+from tfsqueeze.search.squeezing.squeeze import squeeze
 
 MAX_DROP = 0.02
 SAMPLERS = ("tpe", "random")

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.search import postgres
+from tests.search.studies import postgres
 
 
 def main():
@@ -51,7 +51,7 @@ def _rate(storage: str, workers: int, seconds: float, trials: int) -> float:
         command = [
             sys.executable,
             "-m",
-            "tests.search.study_worker",
+            "tests.search.studies.study_worker",
             storage,
             str(log),
             str(seconds),

@@ -128,8 +128,8 @@ def squeeze(model, data, validation, held_out, split, scale, techniques, as_json
         from tfsqueeze.core.data import input_specs
         from tfsqueeze.models.load import load_model
         from tfsqueeze.reporting.subjects import KerasSubject
-        from tfsqueeze.search.squeeze import split_examples
-        from tfsqueeze.search.squeeze import squeeze as search
+        from tfsqueeze.search.squeezing.squeeze import split_examples
+        from tfsqueeze.search.squeezing.squeeze import squeeze as search
 
         scaling = read_scale(scale)
     with working(f"Loading {model}"):

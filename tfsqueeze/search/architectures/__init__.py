@@ -1,0 +1,1 @@
+"""Architectures around a trained network, under limits of their cost."""

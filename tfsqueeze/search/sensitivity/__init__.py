@@ -1,0 +1,1 @@
+"""What compressing each layer costs, and how to spend a budget by it."""

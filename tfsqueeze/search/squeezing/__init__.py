@@ -1,0 +1,1 @@
+"""The smallest model within an allowed drop."""

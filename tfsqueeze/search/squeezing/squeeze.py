@@ -1,0 +1,256 @@
+"""`squeeze`: the smallest model within an allowed drop, found automatically."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfsqueeze.core.checks import check_choice, check_fraction, check_model, check_positive
+from tfsqueeze.core.data import Examples
+from tfsqueeze.core.files import atomic_write
+from tfsqueeze.core.resuming import setting_text
+from tfsqueeze.export.tflite import export_tflite
+from tfsqueeze.recipe.folder import model_fingerprint
+from tfsqueeze.recipe.run_data import RunData
+from tfsqueeze.reporting.compare import compare
+from tfsqueeze.reporting.report import report
+from tfsqueeze.search.squeezing.objectives import Objective
+from tfsqueeze.search.squeezing.paired_test import Judge
+from tfsqueeze.search.squeezing.result import Squeezed, front_of
+from tfsqueeze.search.squeezing.stages import Attempt, Search
+from tfsqueeze.search.squeezing.techniques import NAMES, Repertoire
+from tfsqueeze.search.studies.samplers import SAMPLERS
+
+Metric = str | keras.metrics.Metric | Callable | None
+LEARNING_RATE = 1e-3
+
+
+def squeeze(
+    model: keras.Model,
+    train: Any,
+    validation: Any,
+    *,
+    max_drop: float = 0.02,
+    objective: str | Mapping[str, float] = "size",
+    metric: Metric = None,
+    techniques: Sequence[str] | None = None,
+    sampler: str = "tpe",
+    trials: int = 30,
+    trainings: int = 8,
+    time_budget: float | None = None,
+    epochs: int = 9,
+    batch_size: int = 64,
+    learning_rate: float | None = None,
+    confidence: float = 0.9,
+    calibration: Any = None,
+    held_out: Any = None,
+    storage: str | None = None,
+    seed: int = 0,
+    output="squeezed",
+    progress: bool = True,
+) -> Squeezed:
+    """Finds the smallest version of a model that is still good enough, by combining techniques.
+
+    First come candidates that need no training: blocks and channels removed and repaired, separable and
+    low-rank layers, weights pruned, in several formats. Each is a `.tflite` file, run on a growing part of
+    the validation data for as long as no cheaper one is clearly better. Along the front of these, from cost
+    to score, the cheapest one that is good enough is searched by bisection: each is trained with the
+    original as teacher, for a third of the epochs and then all, as long as there is hope. The two stages
+    take turns. The last word has the file, run by the interpreter on all validation examples, against the
+    file of the original.
+
+    Nothing that has ended is done again: the same call goes on after an interruption, which costs the trial
+    under way at most; other processes with the same `storage` join in.
+
+    Args:
+        model: a trained and compiled model; it is not changed.
+        train: training data in any form `model.fit` takes.
+        validation: examples with targets, to choose by; they are not trained on.
+        max_drop: how far the metric may fall below that of the original's file, in [0, 1): 0.02 is two points
+            of accuracy. Of a metric where lower is better, the fraction it may rise by.
+        objective: what is to become small: "size" (bytes of the file), "download" (after gzip), "macs",
+            "memory" (of activations), "latency" (on this machine), or weights > 0 by these names.
+        metric: as in `tfs.report`; of a function `(y_true, y_pred) -> float` higher is better.
+        techniques: of "depth", "channels", "separable", "low_rank", "pruning", "quantization"; None for all
+            that apply to the model.
+        sampler: what proposes candidates, see `tfs.tune`.
+        trials: candidates without training, over all workers, >= 1.
+        trainings: most candidates to train, >= 1.
+        time_budget: seconds after which no trial is begun any more; None for no limit.
+        epochs: most epochs to train a candidate for, >= 1.
+        batch_size: examples per training step.
+        learning_rate: at the beginning of each training, which lets it fall to 0 along a cosine; None for
+            that of the model's optimizer.
+        confidence: one-sided confidence that the drop is within `max_drop`, in [0.5, 1). Accuracy is judged
+            by a paired test of the examples that only one of the two files gets right (McNemar, normal
+            approximation), other metrics by a paired bootstrap.
+        calibration: typical inputs; by default up to 2,048 examples drawn from `train`.
+        held_out: examples with targets that nothing was chosen by, on which the winner is judged as well.
+        storage: where trials are kept, see `tfs.tune`; by default in `output`.
+        seed: of everything random.
+        output: folder for the winner (`model.keras`, `model.tflite`, `recipe.yaml`), `report.json` and all
+            trials.
+        progress: whether to show trials, the best so far and the time left.
+
+    Returns:
+        A `Squeezed`: `.model`, `.path`, `.front`, `.report`, `.recipe`. If nothing is good enough, it is the
+        best trade found; `is_within` tells.
+
+    Raises:
+        ValueError: if the model is no better than chance, there are too few validation examples to tell
+            such a drop, the output folder holds the search of another model or other data, or an option is
+            unknown.
+        TypeError: if `model` is no `keras.Model`.
+
+    Example:
+        >>> found = tfs.squeeze(model, (x, y), (x_val, y_val), max_drop=0.02, output="small")
+        >>> print(found)
+        >>> found.path
+
+    Source: successive halving after Jamieson & Talwalkar, arXiv:1502.07943.
+    """
+    _check_numbers(trials=trials, trainings=trainings, epochs=epochs, batch_size=batch_size)
+    max_drop = check_fraction("max_drop", max_drop)
+    wanted = Objective(objective)
+    if isinstance(sampler, str):
+        check_choice("sampler", sampler, SAMPLERS)
+    for name in techniques or ():
+        check_choice("techniques", name, NAMES)
+    if not 0.5 <= confidence < 1:
+        raise ValueError(f"`confidence` must be in [0.5, 1). Received: confidence={confidence!r}.")
+    if time_budget is not None:
+        check_positive("time_budget", time_budget)
+    _check_trainable(model)
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    data = RunData.read(
+        model, {"train": train, "validation": validation, "calibration": calibration}, seed=seed
+    )
+    baseline = output / "original.tflite"
+    export_tflite(model, baseline, representative_data=data.calibration)
+    judge = Judge(baseline, model, _shuffled(data.validation, seed), metric, max_drop, confidence)
+    judge.check()
+    repertoire = Repertoire.of(model, data.calibration, techniques)
+    rate = learning_rate or _learning_rate(model)
+    search = Search(
+        model=model,
+        data=data,
+        judge=judge,
+        baseline=report(baseline, latency=wanted.needs_latency),
+        objective=wanted,
+        repertoire=repertoire,
+        training=lambda count: _training(count, batch_size, rate),
+        epochs=tuple(sorted({0, max(1, epochs // 3), epochs})),
+        max_drop=max_drop,
+        output=output,
+        settings={
+            "model": model_fingerprint(model),
+            "data": data.digest(),
+            "objective": str(wanted),
+            "metric": setting_text(metric),
+            "training": repr((batch_size, rate)),
+        },
+        study={"storage": storage, "output": output, "seed": seed},
+        progress=progress,
+    )
+    attempts = search.search(sampler, trials, trainings, time_budget)
+    best = _best(attempts)
+    return _finished(search, best, attempts, metric, held_out, confidence)
+
+
+def split_examples(examples: Examples, part: float, *, seed: int = 0) -> tuple[Examples, Examples]:
+    """Parts examples at random in those to train on and those to choose by.
+
+    Args:
+        examples: all of them.
+        part: of them to choose by, in (0, 1).
+        seed: of the draw.
+    """
+    mixed = _shuffled(examples, seed)
+    count = round(part * len(mixed))
+    return mixed[count:], mixed[:count]
+
+
+def _best(attempts: list[Attempt]) -> Attempt:
+    """The cheapest that is good enough; if there is none, the one that misses by least."""
+    good = [one for one in attempts if one.verdict.is_within]
+    if good:
+        return min(good, key=lambda one: (one.cost, one.verdict.drop))
+    return min(attempts, key=lambda one: (one.verdict.upper, one.cost))
+
+
+def _finished(search: Search, best: Attempt, attempts, metric, held_out, confidence) -> Squeezed:
+    """Writes the winner and the reports."""
+    made = search.run(best.setting, best.epochs, search.folder(best.candidate, best.epochs))
+    recipe, output = search.recipe(best.setting, best.epochs), search.output
+    for name, write in {
+        "model.tflite": lambda path: path.write_bytes(made.path.read_bytes()),
+        "model.keras": made.model.save,
+        "original.keras": search.model.save,
+    }.items():
+        with atomic_write(output / name) as temporary:
+            write(temporary)
+    recipe.model = "original.keras"
+    recipe.to_file(output / "recipe.yaml")
+    files = {"original": output / "original.tflite", "squeezed": output / "model.tflite"}
+    comparison = compare({"Keras": search.model, **files}, data=search.data.validation, metric=metric)
+    held = None
+    if held_out is not None:
+        examples = RunData.read(search.model, {"validation": held_out}).validation
+        judge = Judge(files["original"], search.model, examples, metric, search.max_drop, confidence)
+        held = judge.verdict(files["squeezed"])
+    found = Squeezed(
+        model=made.model,
+        path=files["squeezed"],
+        recipe=recipe,
+        best=best,
+        front=front_of(attempts),
+        attempts=attempts,
+        report=comparison,
+        max_drop=search.max_drop,
+        metric=search.judge.metric,
+        baseline=search.judge.baseline,
+        held_out=held,
+        skipped=search.repertoire.skipped,
+        output=output,
+    )
+    found.to_json(output / "report.json")
+    found.to_markdown(output / "report.md")
+    return found
+
+
+def _training(epochs: int, batch_size: int, rate: float) -> dict:
+    """The step that trains with the original as teacher."""
+    schedule = {"CosineDecay": {"initial_learning_rate": rate, "decay_steps": "100%"}}
+    return {"distil": {"epochs": epochs, "batch_size": batch_size, "learning_rate": schedule}}
+
+
+def _learning_rate(model: keras.Model) -> float:
+    """The rate that the model's optimizer begins with."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", None) or model.optimizer
+    schedule = optimizer._learning_rate
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return float(getattr(schedule, "initial_learning_rate", LEARNING_RATE))
+    return float(optimizer.learning_rate)
+
+
+def _shuffled(examples: Examples, seed: int) -> Examples:
+    """In random order, so that the first examples are a fair part."""
+    return examples[np.random.default_rng(seed).permutation(len(examples))]
+
+
+def _check_trainable(model) -> None:
+    check_model(model, "squeeze()")
+    if not model.compiled:
+        raise ValueError(
+            f"squeeze() needs a compiled model, to train it on. Received {model.name!r}, which was never "
+            "compiled. Call `model.compile(optimizer, loss, metrics=...)` as you trained it."
+        )
+
+
+def _check_numbers(**numbers) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{name}` must be a whole number >= 1. Received: {name}={value!r}.")

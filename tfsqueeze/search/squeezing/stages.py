@@ -1,0 +1,285 @@
+"""The two stages of `squeeze`: quick candidates without training, then training along their front."""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfsqueeze.core.checks import UnsupportedModelError
+from tfsqueeze.recipe.recipe import Recipe
+from tfsqueeze.recipe.run_data import RunData
+from tfsqueeze.reporting.report import Report, report
+from tfsqueeze.search.squeezing.front import (
+    CANDIDATE,
+    LARGEST_NUMBER,
+    FrontSampler,
+    Point,
+    StartingPoints,
+    pareto_front,
+)
+from tfsqueeze.search.squeezing.objectives import Objective
+from tfsqueeze.search.squeezing.paired_test import Judge, Verdict
+from tfsqueeze.search.squeezing.techniques import Repertoire
+from tfsqueeze.search.studies.samplers import make_sampler
+from tfsqueeze.search.studies.space import Range, Space
+from tfsqueeze.search.studies.study import Study
+from tfsqueeze.search.studies.trial import StopTrial, Trial
+
+#: Parts of the validation data that quick candidates are judged on, one after the other.
+RUNGS = (1 / 9, 1 / 3, 1)
+FEWEST_EXAMPLES = 64
+#: How often the two stages take turns, and the part of a turn's time that quick candidates may take.
+TURNS = 3
+QUICK_SHARE = 0.4
+WITHIN = "within"
+ATTEMPTS = "attempts"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A candidate, trained for some epochs and judged as a file.
+
+    Attributes:
+        candidate: its number among the quick candidates.
+        setting: an option for each technique.
+        epochs: it was trained; 0 for none.
+        cost: relative to the baseline, less is better.
+        bytes: of the file.
+        verdict: how it compares with the baseline.
+    """
+
+    candidate: int
+    setting: dict[str, Any]
+    epochs: int
+    cost: float
+    bytes: int
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, stored: dict) -> "Attempt":
+        """The attempt as it was noted with a trial."""
+        return cls(**{**stored, "verdict": Verdict(**stored["verdict"])})
+
+
+@dataclass
+class Search:
+    """What both stages work with.
+
+    Attributes:
+        model: the model to squeeze.
+        data: training and calibration data.
+        judge: compares files with the baseline's.
+        baseline: the report of the baseline's file.
+        objective: what is to become small.
+        repertoire: the techniques.
+        training: makes the step that trains for a number of epochs.
+        epochs: numbers of epochs to train for, one after the other; the first is 0.
+        max_drop: the drop allowed.
+        output: the folder of the search.
+        settings: what the scores depend on, for the studies.
+        study: arguments that the studies share: storage, seed.
+        progress: whether to show trials.
+    """
+
+    model: keras.Model
+    data: RunData
+    judge: Judge
+    baseline: Report
+    objective: Objective
+    repertoire: Repertoire
+    training: Callable[[int], dict]
+    epochs: tuple[int, ...]
+    max_drop: float
+    output: Path
+    settings: dict[str, str]
+    study: dict[str, Any]
+    progress: bool = True
+
+    def __post_init__(self):
+        # The cost of the cheapest candidate that is good enough: dearer ones are of no use any more.
+        self._cheapest = math.inf
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        return self.study["seed"]
+
+    def recipe(self, setting: dict[str, Any], epochs: int, *, quick: bool = False) -> Recipe:
+        """The recipe of a candidate."""
+        step = self.training(epochs) if epochs else None
+        return Recipe(self.repertoire.steps(setting, step, quick=quick), seed=self.seed)
+
+    def search(self, sampler, trials: int, trainings: int, seconds: float | None) -> list[Attempt]:
+        """Lets the two stages take turns, so that what training shows guides what is proposed.
+
+        Args:
+            sampler: what proposes.
+            trials: most candidates without training.
+            trainings: most candidates to train.
+            seconds: after which no trial is begun any more, or None.
+
+        Returns:
+            Every attempt.
+        """
+        begin = time.monotonic()
+        for turn in range(1, TURNS + 1):
+            left = None if seconds is None else max(seconds - (time.monotonic() - begin), 0.0)
+            share = left and left / (TURNS + 1 - turn)
+            quick = math.ceil(trials * turn / TURNS)
+            front, settings = self.propose(sampler, quick, share and max(QUICK_SHARE * share, 1e-3))
+            if turn < TURNS and front[-1].score >= -self.max_drop:
+                # The cheapest so far may do without training: cheaper ones are sought first.
+                continue
+            limit = math.ceil(trainings * turn / TURNS)
+            attempts = self.train(front, settings, limit, share and (1 - QUICK_SHARE) * share)
+            good = (one.cost for one in attempts if one.verdict.is_within)
+            self._cheapest = min(good, default=math.inf)
+            if left == 0:
+                break
+        return attempts
+
+    def propose(self, sampler, trials: int, seconds: float | None) -> tuple[list[Point], dict[int, dict]]:
+        """The first stage: candidates that need no training; returns their front, and settings by number."""
+        space = Space(self.repertoire.space())
+        proposing = make_sampler(sampler, space, seed=self.seed, objectives=2)
+        study = Study(
+            "candidates",
+            space,
+            directions=("minimize", "maximize"),
+            sampler=StartingPoints(self.repertoire.starting_points(), proposing),
+            settings=self.settings,
+            **self.study,
+        )
+        study.run(
+            lambda trial: self._judge_quickly(trial, study),
+            trials=trials,
+            time_budget=seconds,
+            progress=self.progress,
+        )
+        complete = [trial for trial in study.trials if trial.state == "complete"]
+        if not complete:
+            reasons = [trial.notes.get("refused") or trial.error for trial in study.trials]
+            raise ValueError(
+                "No candidate could be made and judged. Give more `trials` or `time_budget`. The last "
+                f"reason: {next(filter(None, reversed(reasons)), 'the time was over')}"
+            )
+        front = pareto_front([Point(one.number, *one.scores) for one in complete])
+        return front, {one.number: one.parameters for one in complete}
+
+    def train(self, front, settings, trials: int, seconds: float | None) -> list[Attempt]:
+        """The second stage: trains along the front; returns every attempt."""
+        begin = time.monotonic()
+        sampler = FrontSampler(front, WITHIN)
+        study = Study(
+            "training",
+            {CANDIDATE: Range(0, LARGEST_NUMBER)},
+            sampler=sampler,
+            settings={**self.settings, "max_drop": repr(self.max_drop), "epochs": repr(self.epochs)},
+            **self.study,
+        )
+        while (count := self._wanted(study, sampler, trials)) is not None:
+            left = None if seconds is None else seconds - (time.monotonic() - begin)
+            if left is not None and left <= 0 and study.best is not None:
+                break
+            # Even with no time left one candidate is trained: a search must end with a model.
+            study.run(
+                lambda trial: self._attempt(trial, settings[trial.parameters[CANDIDATE]]),
+                trials=count,
+                time_budget=None if left is None else max(left, 1.0),
+                progress=self.progress,
+            )
+        attempts = [Attempt.of(row) for one in study.trials for row in one.notes.get(ATTEMPTS, [])]
+        if not attempts:
+            raise RuntimeError(
+                f"No candidate could be trained. The last one failed with {study.trials[-1].error}"
+            )
+        return attempts
+
+    def _wanted(self, study: Study, sampler: FrontSampler, most: int) -> int | None:
+        """How many trials there are to be next, those under way included; None if all is done."""
+        trials = study.trials
+        if len(trials) < most and sampler.propose(study._study) is not None:
+            return len(trials) + 1
+        is_open = any(trial.state in ("waiting", "running") for trial in trials)
+        return len(trials) if is_open else None
+
+    def folder(self, candidate: int, epochs: int) -> Path:
+        """Where an attempt keeps its steps and its file."""
+        return self.output / "attempts" / f"candidate-{candidate}-epochs-{epochs}"
+
+    def run(self, setting, epochs: int, folder: Path):
+        """Runs a candidate's recipe, or takes what an earlier run left."""
+        data = replace(self.data, validation=None)
+        return self.recipe(setting, epochs).run(
+            self.model, train=data.train, calibration=data.calibration, output=folder, measure=False
+        )
+
+    def _judge_quickly(self, trial: Trial, study: Study) -> tuple[float, float]:
+        recipe = self.recipe(trial.parameters, 0, quick=True)
+        with tempfile.TemporaryDirectory(dir=self.output) as folder:
+            try:
+                path = recipe.run(
+                    self.model, calibration=self.data.calibration, output=folder, measure=False
+                ).path
+            except (UnsupportedModelError, ValueError) as error:
+                # A setting may ask more of a model than it has, such as fewer channels than one per layer.
+                trial.note("refused", str(error)[:300])
+                raise StopTrial(str(error)) from error
+            cost, _ = self._cost(path)
+            trial.note("cost", cost)
+            if cost >= self._cheapest:
+                raise StopTrial("a cheaper one is good enough")
+            for count in self._counts():
+                score = -self.judge.drop(path, count)
+                trial.note(f"score on {count}", score)
+                if count < len(self.judge) and self._is_beaten(study, cost, score, count):
+                    raise StopTrial(f"beaten on {count} examples")
+        return cost, score
+
+    def _counts(self) -> list[int]:
+        """Numbers of validation examples, rising."""
+        whole = len(self.judge)
+        return sorted({max(min(FEWEST_EXAMPLES, whole), round(part * whole)) for part in RUNGS})
+
+    def _is_beaten(self, study: Study, cost: float, score: float, count: int) -> bool:
+        """Whether another candidate is cheaper and was clearly better on the same examples."""
+        margin = 1 / count**0.5
+        others = [trial.notes for trial in study.trials if trial.state == "complete"]
+        return any(n["cost"] <= cost and n.get(f"score on {count}", -1e9) > score + margin for n in others)
+
+    def _cost(self, path) -> tuple[float, Report]:
+        measured = report(path, latency=self.objective.needs_latency)
+        return self.objective.cost(measured, self.baseline), measured
+
+    def _attempt(self, trial: Trial, setting: dict[str, Any]) -> float:
+        """Trains a candidate for more and more epochs, until it is good enough or will not be."""
+        number, rows, drops = trial.parameters[CANDIDATE], [], []
+        for epochs in self.epochs:
+            path = self.run(setting, epochs, self.folder(number, epochs)).path
+            cost, measured = self._cost(path)
+            verdict = self.judge.verdict(path)
+            attempt = Attempt(number, setting, epochs, cost, measured.facts.file_bytes, verdict)
+            rows.append(asdict(attempt))
+            trial.note(ATTEMPTS, rows)
+            drops.append(verdict.drop)
+            if verdict.is_within or is_hopeless(drops, self.max_drop):
+                break
+        trial.note(WITHIN, verdict.is_within)
+        return 1 - cost if verdict.is_within else self.max_drop - verdict.upper
+
+
+def is_hopeless(drops: list[float], max_drop: float) -> bool:
+    """Whether training on will not do: the next part is expected to gain no more than the last one did.
+
+    Args:
+        drops: after no training, after the first part of the epochs, and so on.
+        max_drop: the drop allowed.
+    """
+    if len(drops) < 2:
+        return False
+    return drops[-1] - max_drop > max(drops[-2] - drops[-1], 0.0)

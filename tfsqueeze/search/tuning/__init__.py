@@ -1,0 +1,1 @@
+"""Hyper-parameters of whatever a function trains and scores."""
