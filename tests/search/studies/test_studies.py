@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from tests.search.studies import postgres
 from tests.search.studies.study_worker import SPACE
-from tfsqueeze.search import trial_states, workers
+from tfsqueeze.search.studies import trial_states, workers
 from tfsqueeze.search.studies.space import Range, Space
 from tfsqueeze.search.studies.storage import readable, storage_url
 from tfsqueeze.search.studies.study import Study
