@@ -41,6 +41,7 @@ def assert_same_groups(before, after):
         assert pairs == np.unique(old).size == np.unique(new).size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_every_model_keeps_its_groups_and_learns(name):
     model = tfs.cluster(compiled(ZOO[name]()), 5)
@@ -116,6 +117,7 @@ def test_values_stay_shared_in_mixed_precision(policy):
     assert_shared(model, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_values_stay_shared_on_two_devices(mirrored, way):
     with mirrored.scope():
@@ -134,6 +136,7 @@ def test_zeros_stay_zero_after_pruning():
             np.testing.assert_array_equal(old, kernel == 0)
 
 
+@pytest.mark.slow
 def test_pruning_and_clustering_in_one_training():
     for order in (1, -1):
         model = compiled(ZOO["residual"]())
@@ -143,6 +146,7 @@ def test_pruning_and_clustering_in_one_training():
         assert all(target.variable.constraint is None for target in find_targets(model)[0])
 
 
+@pytest.mark.slow
 def test_weights_move_to_other_values_only_when_reassigned():
     for reassign, moves in ((None, False), (2, True)):
         model = compiled(ZOO["residual"](), optimizer=keras.optimizers.Adam(0.05))
@@ -166,6 +170,7 @@ def test_codebooks_of_product_quantization_train():
     assert_same_groups([before], [after])
 
 
+@pytest.mark.slow
 def test_interrupted_training_resumes_to_the_same_weights(tmp_path):
     class PowerCut(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -108,6 +108,7 @@ def test_data_say_which_weights_matter():
     assert output_error(tfs.cluster(model, 4, data=x)) < 0.9 * output_error(tfs.cluster(model, 4))
 
 
+@pytest.mark.slow
 def test_data_for_every_model():
     for name in ("recurrent", "attention", "depthwise", "subclassed"):
         model = ZOO[name]()

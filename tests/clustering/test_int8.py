@@ -18,6 +18,7 @@ def assert_few_integers(path, sizes, clusters):
             assert np.unique(channel).size <= clusters, tensor.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [False, True], ids=["post-training", "quantization-aware"])
 def test_a_channel_keeps_its_few_values(trained, tmp_path):
     model = ZOO["residual"]()

@@ -28,6 +28,7 @@ def wide(units=256):
     return model
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_any_sequences_come_back(data):

@@ -47,6 +47,7 @@ def test_rounded_probabilities_teach_by_their_logits():
     assert float(keras.losses.sparse_categorical_crossentropy(np.array([1]), wrong)[0]) > 19
 
 
+@pytest.mark.slow
 def test_a_quantized_copy_learns_from_its_float_self_and_exports_as_integers(tmp_path):
     x, _ = images(32)
     teacher = convnet(8)

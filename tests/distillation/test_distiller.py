@@ -254,6 +254,7 @@ def test_mixed_precision_and_loss_scaling(policy):
     assert "features" in history
 
 
+@pytest.mark.slow
 def test_mirrored_training_is_that_of_one_device(mirrored):
     x, y = images(32)
 
@@ -349,6 +350,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_interrupted_training_resumes_to_the_same_place(tmp_path):
     x, y = images(32)
     initial = [convnet(), convnet(8)]

@@ -25,6 +25,7 @@ def test_the_loss_is_that_of_the_paper():
     np.testing.assert_allclose([logs["student_0_loss"][0], logs["student_1_loss"][0]], hard, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_cohort_trains_saves_and_loads(tmp_path):
     x, y = images(32)
     students = [convnet(4), convnet(6), convnet(5, activation=None, size=10)]

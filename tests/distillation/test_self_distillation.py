@@ -85,6 +85,7 @@ def test_the_end_is_taught_by_labels_alone():
     np.testing.assert_array_equal(own.predict(x, verbose=0), taught.predict(x, verbose=0))
 
 
+@pytest.mark.slow
 def test_a_model_can_end_at_an_exit(tmp_path):
     x, y = images(32)
     own = SelfDistillation(residual_net(), 2)
@@ -141,6 +142,7 @@ def test_models_of_every_kind_teach_themselves(name):
     keras.tree.map_structure(lambda a, b: np.testing.assert_equal(a.shape, b.shape), short(x), model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"jit_compile": True}, {"steps_per_execution": 2}], ids=str)
 def test_compiled_steps(options):
     x, y = images(32)
@@ -159,6 +161,7 @@ def test_mixed_precision_and_loss_scaling():
     assert np.isfinite(fitted(own, x, y)["loss"]).all()
 
 
+@pytest.mark.slow
 def test_mirrored_training_is_that_of_one_device(mirrored):
     x, y = images(32)
 

@@ -57,6 +57,7 @@ def test_top_classes_keep_their_probabilities(tmp_path):
     assert size == 20 * (2 * 4 + 2 * 4 + 8)
 
 
+@pytest.mark.slow
 def test_training_from_the_store_is_training_from_the_teacher(tmp_path):
     x, y = images(32)
     teacher, results = convnet(8), []

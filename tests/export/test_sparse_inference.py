@@ -34,6 +34,7 @@ def found(model):
     return {layer.name: layer for layer in tfs.check_sparse_inference(model).layers}
 
 
+@pytest.mark.slow
 def test_a_network_that_fits_prunes_only_what_gets_faster():
     model = mobile()
     checked = tfs.check_sparse_inference(model)
@@ -104,6 +105,7 @@ def test_every_layer_of_every_model_gets_its_verdict(name):
     assert len(checked.to_dict()["layers"]) == len(checked.layers)
 
 
+@pytest.mark.slow
 def test_a_file_stored_sparse_or_in_integers(tmp_path):
     pruned = tfs.prune(mobile(), 0.9, select=["expand", "project", "last"])
     for sparse in (True, False):

@@ -207,6 +207,7 @@ def test_keras_3_classes_take_the_place_of_keras_2_classes(tmp_path):
         np.testing.assert_allclose(new(x), old(x), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_loading_leaves_the_program_as_it_was(tmp_path):
     """In a fresh process: the order in which Keras 2 and 3 are first touched matters."""
     from tests.models.legacy_zoo import LEGACY_ZOO, save

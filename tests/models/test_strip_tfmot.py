@@ -62,6 +62,7 @@ def assert_plain(model):
     assert tf.keras.__version__.startswith("3") and "TF_USE_LEGACY_KERAS" not in os.environ
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ("memory", "h5", "keras", "tf"))
 def test_pruned_weights_stay_zero(pruned, form, tmp_path):
     plain = loaded(pruned, form, tmp_path)
@@ -99,6 +100,7 @@ def test_annotations_vanish(form, tmp_path):
     np.testing.assert_allclose(outputs(plain), outputs(wrapped), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ("memory", "h5", "tf"))
 def test_quantized_layers_keep_their_float_weights(quantized, form, tmp_path):
     plain = loaded(quantized, form, tmp_path)

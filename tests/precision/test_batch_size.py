@@ -53,6 +53,7 @@ def test_more_memory_fits_more_and_training_less_than_prediction():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_limit_ends_the_search_with_dict_data_and_too_little_memory_is_said():
     model = ZOO["multi_output"]()
     model.compile("adam", {"kind": "sparse_categorical_crossentropy", "score": "mse"})

@@ -151,6 +151,7 @@ def test_rounded_weights_lie_on_the_grid_and_zeros_stay():
             assert (baked[before == 0] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_result_exports_trains_and_saves(tmp_path):
     model = ZOO["depthwise"]()
     model.compile("sgd", "mse")

@@ -30,6 +30,7 @@ def check_half(name):
     return small
 
 
+@pytest.mark.slow
 def test_a_depthwise_net():
     check_half("MobileNetV2")
 

@@ -100,6 +100,7 @@ def test_the_same_call_repeats_nothing_and_another_model_is_refused(network, fou
         tfs.squeeze(network, TRAIN, HELD_OUT, **{**SETTINGS, "confidence": 0.8}, output=found.output)
 
 
+@pytest.mark.slow
 def test_candidates_are_trained_and_the_best_trade_is_told_if_none_will_do(network, tmp_path, monkeypatch):
     settings = {**SETTINGS, "techniques": ["channels"], "trials": 5, "trainings": 1, "max_drop": 0.0}
     arguments = {**settings, "confidence": 0.5, "output": tmp_path}
