@@ -168,6 +168,16 @@ def test_a_second_fit_goes_on_with_the_schedule(model):
     assert second.history["sparsity"][-1] == pytest.approx(1.6 / 3, abs=0.02)
 
 
+def test_a_schedule_that_was_over_before_training_began_is_announced(model):
+    fit(model, [])
+    schedule = tfs.schedules.Polynomial(0.0, 0.5, 0, 4, frequency=1)
+    with pytest.warns(UserWarning, match=r"has made 4 steps already.*pruned to 0.5 at once. Compile"):
+        fit(model, [tfs.PruningCallback(schedule)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(model, [tfs.PruningCallback(schedule)])
+
+
 def test_a_training_cut_short_is_announced_at_its_end(model):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -124,6 +124,7 @@ class PruningCallback(HoldingCallback):
             self._set_masks([target.variable.numpy() != 0 for target in self._targets])
             self._last_update = step
         elif (due := self.schedule.last_due(step)) >= 0:
+            self._warn_if_over(step)
             self._update(due)
         else:
             self._last_update = -1
@@ -189,6 +190,18 @@ class PruningCallback(HoldingCallback):
         steps = (self.params or {}).get("steps")
         if steps:
             self._warn_before_end(self._step() + (self.params["epochs"] - epoch) * steps, "ends")
+
+    def _warn_if_over(self, step: int) -> None:
+        """Warns where a dense model that was trained before would be pruned at once, unlike a resumed one."""
+        is_over = self.schedule.begin_step < self.schedule.end_step <= step
+        wanted = self.schedule(step)
+        if is_over and sparsity_of(self._targets) < wanted / 10:
+            warnings.warn(
+                f"The schedule ({self.schedule}) was over before training began: the optimizer has made "
+                f"{step} steps already, so that the weights are pruned to {wanted:g} at once. Compile the "
+                f"model again to count from 0, or let the schedule begin at step {step}.",
+                stacklevel=2,
+            )
 
     def _warn_if_unfinished(self) -> None:
         if not self._warned_of_end:
