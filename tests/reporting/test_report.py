@@ -120,6 +120,12 @@ def test_printed_tables_fit_100_columns_and_show_unknowns_as_a_dash(comparison, 
     assert next(line for line in alone.splitlines() if "Latency" in line).split() == ["Latency", "-"]
 
 
+def test_text_is_text_in_a_notebook_too(comparison, monkeypatch):
+    expected = str(comparison)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(comparison) == expected
+
+
 def test_layers_beyond_thirty_are_summarised():
     deep = keras.Sequential([keras.Input((4,)), *(layers.Dense(4) for _ in range(40))])
     result = report(deep)

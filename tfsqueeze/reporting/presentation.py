@@ -43,7 +43,8 @@ class Presentation:
         from rich.console import Console
 
         buffer = io.StringIO()
-        Console(file=buffer, width=TEXT_WIDTH, no_color=True).print(self)
+        # In a notebook rich would display the tables itself and leave the text empty.
+        Console(file=buffer, width=TEXT_WIDTH, no_color=True, force_jupyter=False).print(self)
         return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
     __repr__ = __str__
