@@ -1,3 +1,5 @@
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -137,7 +139,7 @@ def test_other_data_damage_and_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="There are no soft labels"):
         SoftLabels(path)
     labels = SoftLabels.write(path, teacher, x)
-    with pytest.raises(ValueError, match=r"20 of 20 examples are not those .* \(the first one: 0\)"):
+    with pytest.raises(ValueError, match=r"Example 0 is not the one the soft labels were made from"):
         labels.dataset(x[::-1], y)
     with pytest.raises(ValueError, match=r"are of 20 examples. Received: 10"):
         labels.dataset(x[:10], y[:10])
@@ -284,3 +286,120 @@ def test_positions_and_several_inputs(tmp_path):
     distiller = tfs.Distiller(student, labels, alpha=1.0)
     distiller.compile("sgd", run_eagerly=True)
     distiller.fit(labels.dataset(data, batch_size=5), verbose=0)
+
+
+class Batches(keras.utils.PyDataset):
+    """Examples in batches of seven."""
+
+    def __init__(self, *parts):
+        super().__init__()
+        self._parts = parts
+
+    def __len__(self):
+        return -(-len(self._parts[0]) // 7)
+
+    def __getitem__(self, index):
+        return tuple(part[index * 7 : index * 7 + 7] for part in self._parts)
+
+
+def mapped_from_file(folder, array):
+    np.save(folder / "images.npy", array)
+    return np.load(folder / "images.npy", mmap_mode="r")
+
+
+FORMS = {
+    "mapped arrays": lambda folder, x, y: (mapped_from_file(folder, x), y),
+    "batched dataset": lambda folder, *xy: tf.data.Dataset.from_tensor_slices(xy).batch(6),
+    "dataset of examples": lambda folder, *xy: tf.data.Dataset.from_tensor_slices(xy),
+    "PyDataset": lambda folder, *xy: Batches(*xy),
+    "function": lambda folder, x, y: lambda: ((x[i : i + 5], y[i : i + 5]) for i in range(0, len(x), 5)),
+    "generator": lambda folder, x, y: ((x[i : i + 5], y[i : i + 5]) for i in range(0, len(x), 5)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_data_brings_its_answers(tmp_path, form):
+    x, y = images(20)
+    x = (50 * x).clip(0, 255).astype("uint8")
+    y[:] = np.arange(20)
+    teacher = convnet(8)
+    labels = SoftLabels.write(tmp_path / "labels", teacher, x, dtype="float32", augment=flip, epochs=2)
+    batches = labels.dataset(FORMS[form](tmp_path, x, y), batch_size=8, augment=flip, shuffle=4)
+    assert batches.cardinality() == 5
+    orders = []
+    for _ in range(2):
+        found, targets = by_example(batches)
+        assert found.shape == (40, 8, 8, 3)
+        assert found.dtype == "float32"
+        np.testing.assert_allclose(targets["teacher"], logits_of(teacher, found), atol=1e-4)
+        np.testing.assert_array_equal(np.sort(targets["labels"]), np.repeat(np.arange(20), 2))
+        same = x[targets["labels"]].astype("float32")
+        flipped = (found == same[:, :, ::-1]).all((1, 2, 3))
+        assert (flipped | (found == same).all((1, 2, 3))).all()
+        orders.append(targets["labels"])
+    assert (orders[0] != orders[1]).any()
+
+
+def test_arrays_are_cut_where_they_are(tmp_path):
+    """Neither writing nor training may copy or cast all of a file that is mapped into memory."""
+    shape, count = (64, 64, 3), 1500
+    file = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "uint8", (count, *shape))
+    file[:, 0, 0, 0] = np.arange(count) % 256
+    teacher = keras.Sequential([keras.Input(shape), layers.GlobalAveragePooling2D(), layers.Dense(3)])
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    SoftLabels.write(tmp_path / "labels", teacher, x[:64])
+    tracemalloc.start()
+    labels = SoftLabels.write(tmp_path / "labels", teacher, x)
+    for _ in labels.dataset(x, batch_size=32).take(3):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes
+    assert labels.count == count
+
+
+def test_streams_are_checked_while_they_are_read(tmp_path):
+    x, y = images(20)
+    teacher = convnet(8)
+    labels = SoftLabels.write(tmp_path / "labels", teacher, x)
+
+    def dataset(*parts):
+        return tf.data.Dataset.from_tensor_slices(parts).batch(5)
+
+    with pytest.raises(ValueError, match="Example 0 is not the one the soft labels were made from"):
+        labels.dataset(dataset(x[::-1], y))
+    swapped = x[[*range(18), 19, 18]]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Example 18 is not the one"):
+        list(labels.dataset(dataset(swapped, y)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"are of 20 examples. Received: 15"):
+        list(labels.dataset(dataset(x[:15], y[:15])))
+    with pytest.raises(ValueError, match=r"`y` and `sample_weight` go with arrays.*BatchDataset"):
+        labels.dataset(dataset(x), y)
+    with pytest.raises(ValueError, match=r"`shuffle` must be a whole number >= 1. Received: shuffle=0"):
+        labels.dataset(x, y, shuffle=0)
+    weighted = labels.dataset(dataset(x, y, np.arange(20.0)), shuffle=False, batch_size=20)
+    np.testing.assert_array_equal(next(iter(weighted))[2], np.arange(20.0))
+
+
+def test_a_finished_store_grows_and_refuses_other_data(tmp_path):
+    x, _ = images(30)
+    teacher, path = convnet(8), tmp_path / "labels"
+    SoftLabels.write(path, teacher, x[:20], dtype="float32")
+    begun = (path / "output-0.bin").read_bytes()
+    with pytest.raises(ValueError, match="holds soft labels of other data, or in another order"):
+        SoftLabels.write(path, teacher, x[::-1], dtype="float32")
+    with pytest.raises(ValueError, match=r"holds soft labels of 20 examples. Received: 10"):
+        SoftLabels.write(path, teacher, x[:10], dtype="float32")
+    assert SoftLabels.write(path, teacher, x[:20], dtype="float32").count == 20
+    labels = SoftLabels.write(path, teacher, x, dtype="float32")
+    assert labels.count == 30
+    assert (path / "output-0.bin").read_bytes().startswith(begun)
+    np.testing.assert_allclose(
+        labels.logits(np.arange(30)), np.log(teacher.predict(x, verbose=0)), rtol=1e-3, atol=1e-4
+    )
+    passes = {"augment": flip, "epochs": 2}
+    SoftLabels.write(tmp_path / "passes", teacher, x[:20], **passes)
+    with pytest.raises(ValueError, match="of other data, or in another order"):
+        SoftLabels.write(tmp_path / "passes", teacher, x, **passes)
+    with pytest.raises(ValueError, match=r"Pass 2 over the data gave 0 examples, the first 20.*read again"):
+        SoftLabels.write(tmp_path / "once", teacher, (row for row in x[:20]), **passes)

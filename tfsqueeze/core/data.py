@@ -87,10 +87,30 @@ def stream(data, specs: list[InputSpec], *, batch_size: int = 32) -> Iterator[Ex
     """
     if isinstance(data, Examples):
         yield from data.batches(batch_size)
-    elif _is_arrays(data, specs):
-        yield from _examples(data, specs).batches(batch_size)
+    elif (whole := arrays(data, specs)) is not None:
+        yield from (cast(part, specs) for part in whole.batches(batch_size))
     else:
         yield from _merge_single_examples(_elements(data), specs, batch_size)
+
+
+def arrays(data, specs: list[InputSpec]) -> Examples | None:
+    """All of `data` where it is arrays, neither copied nor cast; None where it must be read in order.
+
+    Arrays mapped from files larger than memory stay on disk: `cast` what is cut from them.
+    """
+    if isinstance(data, Examples):
+        return data
+    return _as_given(data, specs) if _is_arrays(data, specs) else None
+
+
+def cast(examples: Examples, specs: list[InputSpec]) -> Examples:
+    """The same examples with inputs of the dtypes of `specs`."""
+    dtypes = {spec.name: spec.dtype for spec in specs if spec.dtype != "string"}
+    inputs = {
+        name: array.astype(dtypes.get(name, array.dtype), copy=False)
+        for name, array in examples.inputs.items()
+    }
+    return Examples(inputs, examples.targets, examples.weights)
 
 
 def collect(data, specs: list[InputSpec], *, limit: int | None = None) -> Examples:
@@ -213,19 +233,23 @@ def _with_batch_axis(element):
 
 
 def _examples(element, specs) -> Examples:
+    return cast(_as_given(element, specs), specs)
+
+
+def _as_given(element, specs) -> Examples:
     parts = element if isinstance(element, tuple) else (element,)
     if len(parts) > 3:
         raise ValueError(f"A tuple means (x, y) or (x, y, sample_weight). Received {len(parts)} entries.")
     inputs, targets, weights = (*parts, None, None)[:3]
     named = _named_inputs(inputs, specs)
-    arrays = {spec.name: _as_input(named[spec.name], spec) for spec in specs}
-    lengths = {name: len(array) for name, array in arrays.items()}
+    given = {spec.name: _checked(named[spec.name], spec) for spec in specs}
+    lengths = {name: len(array) for name, array in given.items()}
     if targets is not None:
         targets = keras.tree.map_structure(np.asarray, targets)
         lengths["targets"] = len(keras.tree.flatten(targets)[0])
     if len(set(lengths.values())) > 1:
         raise ValueError(f"Inputs and targets must have the same number of examples. Received: {lengths}.")
-    return Examples(arrays, targets, None if weights is None else np.asarray(weights))
+    return Examples(given, targets, None if weights is None else np.asarray(weights))
 
 
 def _named_inputs(inputs, specs) -> dict[str, Any]:
@@ -242,7 +266,7 @@ def _named_inputs(inputs, specs) -> dict[str, Any]:
     return dict(zip(names, values, strict=True))
 
 
-def _as_input(value, spec: InputSpec) -> np.ndarray:
+def _checked(value, spec: InputSpec) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "buif" and not (array.dtype.kind in "SUO" and spec.dtype == "string"):
         raise TypeError(f"Input {spec.name!r} must be numeric ({spec.dtype}). Received dtype: {array.dtype}.")
@@ -254,7 +278,7 @@ def _as_input(value, spec: InputSpec) -> np.ndarray:
             f"Input {spec.name!r} must have shape {_readable(spec.shape)}, the first axis counting examples. "
             f"Received: {array.shape}."
         )
-    return array if spec.dtype == "string" else array.astype(spec.dtype, copy=False)
+    return array
 
 
 def _readable(shape) -> str:

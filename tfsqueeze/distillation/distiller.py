@@ -8,8 +8,8 @@ import tensorflow as tf
 from keras import ops
 from keras.src.losses.loss import unscale_loss_for_distribution
 
+from tfsqueeze.core.images import fit_images
 from tfsqueeze.distillation import label_loss, loss_list, settings
-from tfsqueeze.distillation.images import fit_images
 from tfsqueeze.distillation.loss_list import Losses
 from tfsqueeze.distillation.output_pairs import outputs_of, pair_outputs
 from tfsqueeze.distillation.regression import Regression

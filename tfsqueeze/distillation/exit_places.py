@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import keras
 
 from tfsqueeze.core.checks import has_graph
-from tfsqueeze.core.layer_info import macs
 from tfsqueeze.core.trace import layer_calls
 
 
@@ -26,7 +25,7 @@ def regular_places(model: keras.Model, count: int) -> list[str]:
     """
     reached, total = {}, 0
     for call in layer_calls(model):
-        total += macs(call.layer, call.input_shapes, call.output_shapes)
+        total += call.macs
         reached.setdefault(id(call.layer), total)
     places = {}
     for path, operation in narrow_places(model):

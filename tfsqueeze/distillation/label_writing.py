@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsqueeze.core.checks import check_choice, check_model
-from tfsqueeze.core.data import input_specs, pack_inputs, stream
+from tfsqueeze.core.checks import check_choice, check_count, check_model
+from tfsqueeze.core.data import Examples, input_specs, pack_inputs, stream
 from tfsqueeze.core.resuming import check_same_work, weights_digest
 from tfsqueeze.distillation.activations import logits_of
 from tfsqueeze.distillation.capture import Capture
@@ -42,7 +42,7 @@ class LabelWriter:
     def __init__(self, path, teacher, *, features, dtype, top_k, activation, augment, epochs, seed):
         check_model(teacher, "SoftLabels.write()")
         check_choice("dtype", dtype, ("float16", "float32"))
-        _check_epochs(epochs, augment)
+        epochs = _checked_epochs(epochs, augment)
         self._teacher, self._augment = teacher, augment
         layers = [features] if isinstance(features, str) else list(features or [])
         self._capture = Capture(teacher, set(layers), "teacher")
@@ -60,14 +60,18 @@ class LabelWriter:
         self._run = self._answers if eager else tf.function(self._answers, reduce_retracing=True)
 
     def write(self, data, batch_size: int) -> None:
-        """Runs the teacher over what is not stored yet."""
-        if self._facts.is_finished:
-            return
-        self._store.begin(self._facts)
+        """Runs the teacher over what is not stored yet; what is stored must be of the same data."""
+        facts = self._facts
+        if not facts.is_finished:
+            self._store.begin(facts)
         for inputs, digests in self._unwritten(data, batch_size):
+            if facts.is_finished:
+                facts.is_finished = False
+                self._store.begin(facts)
             self._append(inputs, digests)
-        self._facts.is_finished = True
-        self._store.write_facts(self._facts)
+        if not facts.is_finished:
+            facts.is_finished = True
+            self._store.write_facts(facts)
 
     def _answers(self, inputs):
         """Logits or values of every output, and features by layer."""
@@ -77,27 +81,39 @@ class LabelWriter:
 
     def _unwritten(self, data, batch_size: int) -> Iterator[tuple[dict, np.ndarray]]:
         """(inputs, digests) of what is not stored yet; what is stored must be of the same data."""
-        facts, row = self._facts, 0
+        facts = self._facts
         stored = np.array(self._store.mapped(facts)[EXAMPLES]) if facts.rows else np.empty((0, DIGEST_BYTES))
-        for _ in range(facts.epochs):
+        for rows, batch in self._passes(data, batch_size):
+            digests, known = example_digests(batch.inputs), stored[rows[0] : rows[-1] + 1]
+            if (digests[: len(known)] != known).any():
+                raise ValueError(
+                    f"{str(self._store.path)!r} holds soft labels of other data, or in another order. "
+                    "Give the same data, unshuffled, or another folder."
+                )
+            if len(known) == len(batch):
+                continue
+            inputs = {name: array[len(known) :] for name, array in batch.inputs.items()}
+            if self._augment is not None:
+                inputs = augmented(inputs, tf.constant(rows[len(known) :]), facts.seed, self._augment)
+            yield inputs, digests[len(known) :]
+
+    def _passes(self, data, batch_size: int) -> Iterator[tuple[np.ndarray, Examples]]:
+        """Rows and batches; what is finished is looked at once, and may grow if it is of one pass."""
+        facts, row, counts = self._facts, 0, []
+        was_finished, stored_rows = facts.is_finished, facts.rows
+        for _ in range(1 if was_finished else facts.epochs):
+            start = row
             for batch in stream(data, input_specs(self._teacher), batch_size=batch_size):
-                digests, rows = example_digests(batch.inputs), np.arange(row, row + len(batch))
+                yield np.arange(row, row + len(batch)), batch
                 row += len(batch)
-                known = stored[rows[0] : rows[-1] + 1]
-                if (digests[: len(known)] != known).any():
-                    raise ValueError(
-                        f"{str(self._store.path)!r} holds soft labels of other data, or in another order. "
-                        "Give the same data, unshuffled, or another folder."
-                    )
-                if len(known) == len(batch):
-                    continue
-                inputs = {name: array[len(known) :] for name, array in batch.inputs.items()}
-                if self._augment is not None:
-                    rows_left = tf.constant(rows[len(known) :])
-                    inputs = augmented(inputs, rows_left, facts.seed, self._augment)
-                yield inputs, digests[len(known) :]
-        if row == 0:
-            raise ValueError("The data is empty: not a single example could be read from it.")
+            counts.append(row - start)
+            _check_counts(counts)
+        wanted = stored_rows // facts.epochs if was_finished else stored_rows
+        if row < wanted or (was_finished and facts.epochs > 1 and row > wanted):
+            raise ValueError(
+                f"{str(self._store.path)!r} holds soft labels of {wanted} examples. Received: {row}. Give "
+                "the same data, or another folder; only labels of a single pass can grow."
+            )
 
     def _append(self, inputs, digests) -> None:
         logits, features = self._run(pack_inputs(self._teacher, inputs))
@@ -163,8 +179,17 @@ def _fixed(what: str, shape: Sequence) -> tuple[int, ...]:
     return tuple(shape[1:])
 
 
-def _check_epochs(epochs, augment) -> None:
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"`epochs` must be a whole number >= 1. Received: epochs={epochs!r}.")
+def _checked_epochs(epochs, augment) -> int:
     if augment is None and epochs != 1:
         raise ValueError(f"Without `augment` all epochs are alike. Received: epochs={epochs}. Leave it at 1.")
+    return check_count("epochs", epochs)
+
+
+def _check_counts(counts: list[int]) -> None:
+    if counts[0] == 0:
+        raise ValueError("The data is empty: not a single example could be read from it.")
+    if counts[-1] != counts[0]:
+        raise ValueError(
+            f"Pass {len(counts)} over the data gave {counts[-1]} examples, the first {counts[0]}. Give data "
+            "that can be read again, such as arrays or a function that returns a generator."
+        )

@@ -7,8 +7,8 @@ from keras import ops
 from keras.src.losses.loss import unscale_loss_for_distribution
 
 from tfsqueeze.core.checks import check_model
+from tfsqueeze.core.images import fit_images
 from tfsqueeze.distillation import settings
-from tfsqueeze.distillation.images import fit_images
 from tfsqueeze.distillation.output_pairs import outputs_of, pair_outputs
 from tfsqueeze.distillation.settings import Setting
 from tfsqueeze.distillation.soft_targets import SoftTargets

@@ -9,12 +9,12 @@ from keras.src.losses.loss import unscale_loss_for_distribution
 
 from tfsqueeze.core.checks import check_graph, did_you_mean
 from tfsqueeze.core.data import input_struct
+from tfsqueeze.core.images import fit_images
 from tfsqueeze.core.rewrite import copy_compile, rewrite
 from tfsqueeze.distillation import exit_heads, settings
 from tfsqueeze.distillation.capture import Capture
 from tfsqueeze.distillation.exit_places import regular_places
 from tfsqueeze.distillation.features import Features
-from tfsqueeze.distillation.images import fit_images
 from tfsqueeze.distillation.loss import pooled
 from tfsqueeze.distillation.output_pairs import outputs_of, pair_outputs
 from tfsqueeze.distillation.reduction import weighted_mean

@@ -6,13 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsqueeze.core.data import Examples, InputSpec, collect
+from tfsqueeze.core.checks import check_count
+from tfsqueeze.core.data import InputSpec, arrays
+from tfsqueeze.distillation.label_batches import numbered_batches
 from tfsqueeze.distillation.label_store import (
     EXAMPLES,
     REMEDY,
     LabelStore,
     classes_file,
-    example_digests,
     features_file,
     values_file,
 )
@@ -107,38 +108,48 @@ class SoftLabels:
         sample_weight=None,
         *,
         batch_size: int = 32,
-        shuffle: bool = True,
+        shuffle: bool | int = True,
         augment: Augment | None = None,
         seed: int = 0,
     ) -> tf.data.Dataset:
         """Batches of (inputs, {"labels", "teacher"}) to fit a distiller on; one pass of all epochs.
 
+        Neither examples nor answers are read into memory: both are cut from arrays where they are (in memory
+        or mapped from a file), or read along from a dataset.
+
         Args:
-            x: the inputs the labels were made from, in the same order and any form (read into memory).
-            y: labels, or None if `x` has them or there are none: then the teacher alone teaches.
-            sample_weight: a weight for each example, or None.
+            x: the inputs the labels were made from, in the same order and any form. Only of an iterator that
+                can be read just once, such as a generator, everything is kept in memory: give the function.
+            y: labels as arrays, or None if `x` has them or there are none: then the teacher alone teaches.
+            sample_weight: a weight for each example as an array, or None.
             batch_size: examples per batch.
-            shuffle: whether to shuffle, within each epoch that was stored.
+            shuffle: whether to shuffle, arrays within each epoch that was stored. What can only be read in
+                order is shuffled in a buffer of 1,024 examples, or as many as are given here.
             augment: the function the labels were written with.
             seed: of the shuffling.
 
         Raises:
-            ValueError: if the examples are not those the labels were made from, or in another order.
+            ValueError: if the examples are not those the labels were made from, or in another order; of data
+                that are read in order, the first batch is looked at now and the rest while training.
         """
         if (augment is None) != (self._facts.seed is None):
             raise ValueError(
                 f"The soft labels were written {'without' if augment else 'with'} `augment`: give the same."
             )
+        if not isinstance(shuffle, bool):
+            check_count("shuffle", shuffle)
         specs = [InputSpec(name, tuple(shape), dtype) for name, shape, dtype in self._facts.inputs]
-        given = (x,) if y is None else (x, y)
-        examples = collect((x, y, sample_weight) if sample_weight is not None else given, specs)
-        self._check_examples(examples)
-        examples = _as_tensors(examples)
-        rows = tf.data.Dataset.range(self._facts.epochs).flat_map(
-            lambda epoch: self._order(epoch, shuffle, seed)
+        batches = numbered_batches(
+            _joined(x, y, sample_weight, specs),
+            specs,
+            self._columns[EXAMPLES][: self.count],
+            self._facts.epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
         )
-        batches = rows.batch(batch_size).map(
-            lambda row: self._batch(examples, row, augment), num_parallel_calls=tf.data.AUTOTUNE
+        batches = batches.map(
+            lambda rows, parts: self._batch(rows, parts, augment), num_parallel_calls=tf.data.AUTOTUNE
         )
         # Known to Keras, which otherwise takes the end of the data for a mistake.
         known = tf.data.experimental.assert_cardinality(-(-self._facts.rows // batch_size))
@@ -184,26 +195,15 @@ class SoftLabels:
         np.put_along_axis(filled, classes, values, axis=-1)
         return filled
 
-    def _order(self, epoch, shuffle: bool, seed: int):
-        order = tf.data.Dataset.range(self.count)
-        if shuffle:
-            order = order.shuffle(self.count, seed=seed, reshuffle_each_iteration=True)
-        return order.map(lambda index: epoch * self.count + index)
-
-    def _batch(self, examples: Examples, rows, augment):
-        index = rows % self.count
-
-        def chosen(arrays):
-            return keras.tree.map_structure(lambda array: tf.gather(array, index), arrays)
-
-        inputs = chosen(examples.inputs)
+    def _batch(self, rows, parts: dict, augment):
+        inputs = parts["inputs"]
         if augment is not None:
             inputs = augmented(inputs, rows, self._facts.seed, augment)
-        targets = {"teacher": self._answers(rows)}
-        if examples.targets is not None:
-            targets["labels"] = chosen(examples.targets)
         inputs = next(iter(inputs.values())) if len(inputs) == 1 else inputs
-        return (inputs, targets) if examples.weights is None else (inputs, targets, chosen(examples.weights))
+        targets = {"teacher": self._answers(rows)}
+        if "targets" in parts:
+            targets["labels"] = parts["targets"]
+        return (inputs, targets, parts["weights"]) if "weights" in parts else (inputs, targets)
 
     def _answers(self, rows) -> dict[str, tuple]:
         """Tensors of the stored rows; their shapes are known, which compiled steps need."""
@@ -220,21 +220,14 @@ class SoftLabels:
         answers = {"outputs": tuple(tensors[: len(outputs)])}
         return {**answers, "features": tuple(tensors[len(outputs) :])} if layers else answers
 
-    def _check_examples(self, examples: Examples) -> None:
-        if len(examples) != self.count:
-            raise ValueError(f"The soft labels are of {self.count} examples. Received: {len(examples)}.")
-        different = (example_digests(examples.inputs) != self._columns[EXAMPLES][: self.count]).any(axis=1)
-        if different.any():
-            raise ValueError(
-                f"{different.sum()} of {self.count} examples are not those the soft labels were made from "
-                f"(the first one: {int(different.argmax())}). Give the same data, unshuffled, scaled as then."
-            )
 
-
-def _as_tensors(examples: Examples) -> Examples:
-    """Held beside the graph of the pipeline; arrays would become part of it, which must not exceed 2 GB."""
-    with tf.device("CPU"):
-        inputs, targets, weights = keras.tree.map_structure(
-            tf.convert_to_tensor, (examples.inputs, examples.targets, examples.weights), none_is_leaf=False
+def _joined(x, y, sample_weight, specs):
+    """The arguments of `dataset` as one form of data."""
+    if y is None and sample_weight is None:
+        return x
+    if arrays(x, specs) is None:
+        raise ValueError(
+            "`y` and `sample_weight` go with arrays. A dataset, generator or PyDataset brings its own: "
+            f"(x, y) or (x, y, sample_weight). Received: x of {type(x).__name__}."
         )
-    return Examples(inputs, targets, weights)
+    return (x, y, sample_weight) if sample_weight is not None else (x, y)

@@ -7,8 +7,8 @@ from keras import ops
 
 from tfsqueeze.core.checks import check_model, check_positive
 from tfsqueeze.core.data import input_struct
+from tfsqueeze.core.images import fit_images
 from tfsqueeze.distillation.activations import logits_of
-from tfsqueeze.distillation.images import fit_images
 from tfsqueeze.distillation.output_pairs import outputs_of
 
 

@@ -7,7 +7,7 @@ import keras
 from keras import layers
 from keras.src.models.functional import Functional
 
-from tfsqueeze.core.checks import UnsupportedModelError, check_graph
+from tfsqueeze.core.checks import UnsupportedModelError, check_count, check_graph
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.core.select import Selection, select_layers, walk
@@ -90,8 +90,7 @@ def _resized_input(shapes, operation):
 def _check_numbers(factor, round_to) -> None:
     if isinstance(factor, bool) or not isinstance(factor, numbers.Real) or not 0 < factor <= 16:
         raise ValueError(f"`factor` must be in (0, 16]. Received: factor={factor!r}.")
-    if isinstance(round_to, bool) or not isinstance(round_to, numbers.Integral) or round_to < 1:
-        raise ValueError(f"`round_to` must be a whole number >= 1. Received: round_to={round_to!r}.")
+    check_count("round_to", round_to)
 
 
 def _rounded(width: float, multiple: int, groups: int) -> int:
