@@ -123,6 +123,7 @@ def test_printed_tables_fit_100_columns_and_show_unknowns_as_a_dash(comparison, 
 def test_text_is_text_in_a_notebook_too(comparison, monkeypatch):
     expected = str(comparison)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert str(comparison) == expected
 
 

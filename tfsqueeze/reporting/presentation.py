@@ -43,8 +43,10 @@ class Presentation:
         from rich.console import Console
 
         buffer = io.StringIO()
-        # In a notebook rich would display the tables itself and leave the text empty.
-        Console(file=buffer, width=TEXT_WIDTH, no_color=True, force_jupyter=False).print(self)
+        # In a notebook rich would display the tables itself and leave the text empty; FORCE_COLOR, which
+        # notebooks set, would have it write control codes.
+        plain = {"no_color": True, "force_jupyter": False, "force_terminal": False}
+        Console(file=buffer, width=TEXT_WIDTH, **plain).print(self)
         return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
     __repr__ = __str__
