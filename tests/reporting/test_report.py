@@ -14,6 +14,7 @@ from keras import layers
 from tests.reporting.conftest import CLASSES, IMAGES, convert
 from tests.zoo import ZOO
 from tfsqueeze.reporting import compare, report
+from tfsqueeze.reporting.plots import _label_places
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,10 @@ def test_plots_are_written(comparison, files, tmp_path):
     assert comparison.plot(size="gzip_bytes").axes[0].get_xlabel().startswith("gzipped size")
     with pytest.raises(ValueError, match="`size` must be one of"):
         comparison.plot(size="gzip")
+
+
+def test_labels_of_files_of_one_size_do_not_cover_each_other():
+    assert _label_places([500, 60, 61, 60.5, 62]) == [1, 1, 2, -1, -2]
 
 
 def test_plot_without_matplotlib_names_the_extra(comparison, monkeypatch):

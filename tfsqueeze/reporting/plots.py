@@ -6,6 +6,7 @@ from tfsqueeze.core.checks import check_choice
 from tfsqueeze.reporting.tables import counted
 
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#BBBBBB")
+LABEL_HEIGHT, LABEL_PLACES = 26, (1, -1, 2, -2, 3, -3)
 SIZES = {"file_bytes": "file size", "gzip_bytes": "gzipped size"}
 
 
@@ -68,10 +69,12 @@ def plot_layers(report, path=None):
 def _draw_front(axes, reports, score, size):
     sizes = [getattr(report, size) / 1000 for report in reports.values()]
     values = [report.metrics[score] for report in reports.values()]
-    areas, sides = _areas(reports), _label_sides(sizes)
-    for index, (name, length, value, area, side) in enumerate(
-        zip(reports, sizes, values, areas, sides, strict=True)
+    areas, places = _areas(reports), _label_places(sizes)
+    for index, (name, length, value, area, place) in enumerate(
+        zip(reports, sizes, values, areas, places, strict=True)
     ):
+        side = 1 if place > 0 else -1
+        beyond = (abs(place) - 1) * LABEL_HEIGHT
         colour = COLOURS[index % len(COLOURS)]
         axes.scatter(length, value, s=area, color=colour, alpha=0.75, edgecolor="white", zorder=3)
         latency = reports[name].latency
@@ -80,11 +83,12 @@ def _draw_front(axes, reports, score, size):
             f"{name}{timing}",
             (length, value),
             textcoords="offset points",
-            xytext=(0, side * (np.sqrt(area) / 2 + 5)),
+            xytext=(0, side * (np.sqrt(area) / 2 + 5 + beyond)),
             ha="center",
             va="bottom" if side > 0 else "top",
             fontsize=9,
             color="#333333",
+            zorder=4,
         )
     axes.set_xscale("log")
     axes.margins(x=0.18)
@@ -107,14 +111,14 @@ def _areas(reports) -> list[float]:
     return [60 if r.latency is None else 60 + 840 * r.latency.median_ms / slowest for r in reports.values()]
 
 
-def _label_sides(sizes) -> list[int]:
-    """1 for a label above its marker, -1 below: neighbours of nearly one size take turns."""
-    sides, previous = [1] * len(sizes), None
+def _label_places(sizes) -> list[int]:
+    """1 for a label above its marker, -1 below, 2 and -2 beyond those: the first that no neighbour has."""
+    places, taken = [1] * len(sizes), {}
     for index in np.argsort(sizes):
-        if previous is not None and sizes[index] < 1.5 * sizes[previous]:
-            sides[index] = -sides[previous]
-        previous = index
-    return sides
+        free = (place for place in LABEL_PLACES if sizes[index] >= 1.5 * taken.get(place, 0))
+        places[index] = next(free, LABEL_PLACES[-1])
+        taken[places[index]] = sizes[index]
+    return places
 
 
 def _pad_values(axes, values):
