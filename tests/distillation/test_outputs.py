@@ -7,6 +7,7 @@ import tfsqueeze as tfs
 from tests.distillation.networks import convnet, images
 from tests.zoo import ZOO, zoo_inputs
 from tfsqueeze import distillation as kd
+from tfsqueeze.core.images import resize_images
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.distillation.output_pairs import outputs_of
 
@@ -85,7 +86,7 @@ def test_class_map_reorders_and_selects_the_teachers_classes():
 def test_networks_of_other_input_sizes_and_dtypes():
     x, y = images(size=8)
     student, teacher = convnet(size=8), convnet(8, size=12)
-    expected = teacher(ops.image.resize(x, (12, 12))).numpy()
+    expected = teacher(resize_images(x, (12, 12))).numpy()
     direct = kd.Comparison(student(x, training=True), expected, "softmax", "softmax", 4.0)
     loss = float(ops.mean(kd.SoftTargets().compare(direct)))
     logs = logs_of(tfs.Distiller(student, teacher, [kd.SoftTargets(), kd.Features("conv1")]), x)
@@ -93,7 +94,7 @@ def test_networks_of_other_input_sizes_and_dtypes():
     distiller = tfs.Distiller(student, teacher)
     large = np.asarray(ops.image.resize(x, (12, 12)))
     np.testing.assert_allclose(
-        distiller.predict(large, verbose=0), student(ops.image.resize(large, (8, 8))), rtol=1e-4, atol=1e-5
+        distiller.predict(large, verbose=0), student(resize_images(large, (8, 8))), rtol=1e-4, atol=1e-5
     )
     assert np.isfinite(
         logs_of(distiller, (x * 20).astype("uint8"), y, loss="sparse_categorical_crossentropy")["loss"]
@@ -225,3 +226,67 @@ def test_a_teacher_that_knows_is_not(recwarn):
         loss = "categorical_crossentropy" if labels.ndim == 2 else "sparse_categorical_crossentropy"
         logs_of(tfs.Distiller(convnet(), teacher), x, labels, loss=loss)
     assert not [warning for warning in recwarn if "chance" in str(warning.message)]
+
+
+def multi_label(count, rng):
+    """A network of five independent answers, with inputs."""
+    x = keras.Input((6,))
+    answers = layers.Dense(5, activation="sigmoid", name="tags")(x)
+    return keras.Model(x, answers), rng.normal(size=(count, 6)).astype("float32")
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_teachers_of_many_answers_are_checked(knows, recwarn):
+    rng = np.random.default_rng(0)
+    teacher, x = multi_label(200, rng)
+    truth = (teacher.predict(x, verbose=0) > 0.5).astype("float32")
+    y = truth if knows else rng.permutation(truth)
+    student, _ = multi_label(1, rng)
+    logs_of(tfs.Distiller(student, teacher), x, y, loss="binary_crossentropy")
+    warned = [str(warning.message) for warning in recwarn if "chance among 2 classes" in str(warning.message)]
+    assert bool(warned) is not knows
+
+
+def test_each_output_of_a_teacher_is_checked(recwarn):
+    rng = np.random.default_rng(0)
+
+    def net():
+        x = keras.Input((6,))
+        heads = {"kind": layers.Dense(4, activation="softmax", name="kind")(x)}
+        heads["sort"] = layers.Dense(4, name="sort")(x)
+        heads["box"] = layers.Dense(4, name="box")(x)
+        return keras.Model(x, heads)
+
+    student, teacher = net(), net()
+    x = rng.normal(size=(300, 6)).astype("float32")
+    answers = teacher.predict(x, verbose=0)
+    y = {"kind": answers["kind"].argmax(1), "sort": rng.integers(0, 4, 300), "box": answers["box"]}
+    # What is to be ignored is no mistake.
+    y["kind"][:250] = -1
+    losses = {
+        "kind": keras.losses.SparseCategoricalCrossentropy(ignore_class=-1),
+        "sort": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "box": lambda truth, guess: ops.mean(ops.abs(truth - guess), axis=-1),
+    }
+    logs_of(tfs.Distiller(student, teacher), x, y, loss=losses)
+    warned = [str(warning.message) for warning in recwarn if "chance" in str(warning.message)]
+    assert len(warned) == 1
+    assert "('sort') is right on" in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda m: tfs.Distiller(m, convnet(), class_map=3), ValueError, r"`class_map` lists.*Received: 3"),
+        (lambda m: kd.Regression(margin="small"), ValueError, r"`margin` must be a number >= 0 or None"),
+        (lambda m: kd.AttentionTransfer("a", power="two"), ValueError, r"`power` must be a number > 0"),
+        (lambda m: kd.Teachers(m), TypeError, r"Teachers\(\) takes a list of models"),
+        (lambda m: kd.MutualLearning(m), TypeError, r"MutualLearning\(\) takes a list of models"),
+        (lambda m: kd.teach_in_turn(m, 0.5, print), TypeError, r"list of models and widths. Received: 0.5"),
+        (lambda m: tfs.Distiller(m, convnet(), alpha={"head": 2}), ValueError, r"`alpha` is the weight"),
+        (lambda m: tfs.Distiller(m, keras.Sequential([layers.Dense(3)])), ValueError, "needs a built model"),
+    ],
+)
+def test_wrong_arguments_are_told(make, error, message):
+    with pytest.raises(error, match=message):
+        make(convnet())

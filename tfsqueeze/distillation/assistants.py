@@ -43,6 +43,8 @@ def teach_in_turn(
     Source: Mirzadeh et al., Improved Knowledge Distillation via Teacher Assistant, arXiv:1902.03393.
     """
     check_model(teacher, "teach_in_turn()")
+    if not isinstance(students, (list, tuple)):
+        raise TypeError(f"`students` must be a list of models and widths. Received: {students!r}.")
     if not students:
         raise ValueError("`students` must list at least one model or width. Received none.")
     if not callable(train):

@@ -1,5 +1,6 @@
 """The Distiller: a Keras model that trains a student by a teacher."""
 
+import contextlib
 import inspect
 from collections.abc import Mapping, Sequence
 
@@ -119,7 +120,11 @@ class Distiller(StudentModel):
             name: self._teaching.adapter(loss) for name, (loss, _) in zip(names, self._given, strict=True)
         }
         self.adapters = {name: layer for name, layer in adapters.items() if layer is not None}
-        self._teacher_check = TeacherCheck(self.teacher.name)
+        outputs = self._teaching.names
+        self._teacher_checks = [
+            TeacherCheck(f"{self.teacher.name!r}" + (f" ({name!r})" if len(outputs) > 1 else ""))
+            for name in outputs
+        ]
 
     def call(self, inputs, training=None, with_features=False):
         """The student's outputs; with features, a pair of these and the features by layer."""
@@ -176,9 +181,9 @@ class Distiller(StudentModel):
                 for term in terms
             )
         self._track(self._teacher_tracker, total, own)
-        is_of_classes = len(alphas) == 1 and not isinstance(default[0], Regression)
-        if is_of_classes and self._teaching.pairs[0].is_comparable:
-            self._teacher_check.update(self._teaching.comparison(0, own, taught, batch))
+        for index, (check, kind) in enumerate(zip(self._teacher_checks, default, strict=True)):
+            if self._teaching.pairs[index].is_comparable and not isinstance(kind, Regression):
+                check.update(self._teaching.comparison(index, own, taught, batch))
         return scaled
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -211,7 +216,7 @@ class Distiller(StudentModel):
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`; after the first epoch it warns if the teacher is no better than chance."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        check = TeacherCheckCallback(self._teacher_check)
+        check = TeacherCheckCallback(self._teacher_checks)
         if isinstance(given.get("callbacks"), keras.callbacks.CallbackList):
             given["callbacks"].append(check)
         else:
@@ -220,9 +225,19 @@ class Distiller(StudentModel):
 
     def evaluate(self, *args, **kwargs):
         """As `keras.Model.evaluate`, of the student alone: the loss is that on the labels."""
+        with self._evaluating():
+            return super().evaluate(*args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        """As `keras.Model.test_on_batch`, of the student alone."""
+        with self._evaluating():
+            return super().test_on_batch(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _evaluating(self):
         self._is_evaluating = True
         try:
-            return super().evaluate(*args, **kwargs)
+            yield
         finally:
             self._is_evaluating = False
 

@@ -3,6 +3,7 @@
 import keras
 from keras import layers, ops
 
+from tfsqueeze.core.checks import check_positive
 from tfsqueeze.distillation.loss import FeatureLoss, resized
 
 
@@ -12,7 +13,7 @@ class Features(FeatureLoss):
 
     A is the identity where the numbers of channels agree, else a linear map of the channels that is
     learned along and is no part of the student (a 1x1 convolution of images, a Dense layer of vectors
-    and sequences). Other heights, widths or lengths of the teacher are resized bilinearly.
+    and sequences). Other heights, widths or lengths of the teacher are resized to the student's.
 
     Args:
         student_layer: name or path ("backbone/conv3") of the student's layer; None for its output.
@@ -70,9 +71,7 @@ class AttentionTransfer(FeatureLoss):
 
     def __init__(self, student_layer: str, teacher_layer: str | None = None, power: float = 2.0):
         super().__init__(student_layer, teacher_layer)
-        if not power > 0:
-            raise ValueError(f"`power` must be > 0. Received: power={power}.")
-        self.power = power
+        self.power = check_positive("power", power)
 
     def adapter(self, student_shape, teacher_shape):
         if len(student_shape) < 3 or len(student_shape) != len(teacher_shape):

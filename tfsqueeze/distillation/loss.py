@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfsqueeze.core.images import resize_images
 from tfsqueeze.distillation.activations import logits_of
 
 
@@ -125,18 +126,24 @@ class FeatureLoss(DistillationLoss):
 
 
 def resized(features, like):
-    """Features brought to the spatial size of others, bilinearly; the rank is that of both.
+    """Features brought to the spatial size of others; the rank is that of both.
+
+    Bilinearly, and where they become smaller as the mean of what is covered. Sizes that are known only when
+    the network runs are taken for different.
 
     Args:
         features: shape (batch, height, width, channels) or (batch, time, channels), or without positions.
         like: features of the wished size.
     """
-    if len(features.shape) == 4 and features.shape[1:3] != like.shape[1:3]:
-        return ops.image.resize(features, ops.shape(like)[1:3], data_format="channels_last")
-    if len(features.shape) == 3 and features.shape[1] != like.shape[1]:
-        size = (ops.shape(like)[1], 1)
-        return ops.image.resize(features[:, :, None], size, data_format="channels_last")[:, :, 0]
+    if len(features.shape) == 4 and _may_differ(features.shape[1:3], like.shape[1:3]):
+        return resize_images(features, ops.shape(like)[1:3])
+    if len(features.shape) == 3 and _may_differ(features.shape[1:2], like.shape[1:2]):
+        return resize_images(features[:, :, None], (ops.shape(like)[1], 1))[:, :, 0]
     return features
+
+
+def _may_differ(sizes, others) -> bool:
+    return tuple(sizes) != tuple(others) or None in sizes
 
 
 def pooled(features):

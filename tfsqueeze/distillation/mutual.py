@@ -6,13 +6,13 @@ import keras
 from keras import ops
 from keras.src.losses.loss import unscale_loss_for_distribution
 
-from tfsqueeze.core.checks import check_model
 from tfsqueeze.core.images import fit_images
 from tfsqueeze.distillation import settings
 from tfsqueeze.distillation.output_pairs import outputs_of, pair_outputs
 from tfsqueeze.distillation.settings import Setting
 from tfsqueeze.distillation.soft_targets import SoftTargets
 from tfsqueeze.distillation.structures import scaling_policy
+from tfsqueeze.distillation.student_model import check_models
 from tfsqueeze.distillation.teaching import Batch, Pass, Teaching
 
 
@@ -53,14 +53,13 @@ class MutualLearning(keras.Model):
         temperature: Setting = 1.0,
         name: str = "mutual_learning",
     ):
-        for student in students:
-            check_model(student, "MutualLearning()")
+        students = check_models(students, "MutualLearning()")
         if len({id(student) for student in students}) < max(len(students), 2):
             raise ValueError(
                 f"MutualLearning() takes two or more different models. Received: {_names(students)}."
             )
         super().__init__(name=name, dtype=scaling_policy(students), autocast=False)
-        self.students = list(students)
+        self.students = students
         self._distribute_strategy = students[0]._distribute_strategy or self._distribute_strategy
         self._alpha = settings.check_alpha(alpha)
         self._temperature = settings.check_temperature(temperature)

@@ -1,9 +1,10 @@
 """Which output of the teacher teaches which output of the student, and how they are brought together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 from keras import ops
 from keras.src.backend import compute_output_spec
 
@@ -11,6 +12,7 @@ from tfsqueeze.core.checks import check_choice, did_you_mean, has_graph
 from tfsqueeze.core.data import input_struct
 from tfsqueeze.core.outputs import output_names
 from tfsqueeze.distillation.activations import ACTIVATIONS, activation_of
+from tfsqueeze.distillation.loss import resized
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,8 @@ class OutputPair:
         """The teacher's output in the student's class order and, for images, size."""
         if self.class_map is not None:
             teacher = _keeping_logits(lambda x: ops.take(x, list(self.class_map), axis=-1), teacher)
-        if len(teacher.shape) == 4 and teacher.shape[1:3] != student.shape[1:3]:
-            size = ops.shape(student)[1:3]
-            teacher = ops.image.resize(ops.cast(teacher, "float32"), size, data_format="channels_last")
+        if len(teacher.shape) == 4:
+            teacher = _keeping_logits(lambda x: resized(x, student), teacher)
         return teacher
 
 
@@ -130,10 +131,13 @@ def _checked_map(class_map, teacher: Output):
     if class_map is None:
         return None
     classes = teacher.shape[-1]
-    if not all(isinstance(index, int) and 0 <= index < classes for index in map(_plain, class_map)):
+    is_list = isinstance(class_map, (Sequence, np.ndarray)) and not isinstance(class_map, str)
+    if not is_list or not all(
+        isinstance(index, int) and 0 <= index < classes for index in map(_plain, class_map)
+    ):
         raise ValueError(
             "`class_map` lists, for each of the student's classes, the index of the teacher's class, from 0 "
-            f"to {classes - 1}. Received: {list(class_map)}."
+            f"to {classes - 1}. Received: {class_map}."
         )
     return tuple(map(_plain, class_map))
 
@@ -143,8 +147,8 @@ def _plain(index):
 
 
 def _keeping_logits(function, output):
-    """Applies a map of classes to an output and to the logits Keras remembers of it."""
+    """Applies a map of classes or positions to an output and to the logits Keras remembers of it."""
     mapped = function(output)
-    if hasattr(output, "_keras_logits"):
+    if mapped is not output and hasattr(output, "_keras_logits"):
         mapped._keras_logits = function(output._keras_logits)
     return mapped

@@ -1,5 +1,8 @@
 """Losses that compare numbers: logits, or the outputs of a regression."""
 
+import math
+import numbers
+
 import keras
 from keras import ops
 
@@ -42,7 +45,8 @@ class Regression(OutputLoss):
 
     def __init__(self, output: str | None = None, margin: float | None = None):
         super().__init__(output)
-        if margin is not None and not margin >= 0:
+        is_number = isinstance(margin, numbers.Real) and not isinstance(margin, bool)
+        if margin is not None and not (is_number and 0 <= margin < math.inf):
             raise ValueError(f"`margin` must be a number >= 0 or None. Received: margin={margin!r}.")
         self.margin = margin
 

@@ -36,6 +36,17 @@ class StudentModel(keras.Model):
         """All others, the teacher's too."""
         return _without(self.weights, self.trainable_weights)
 
+    def export(self, *args, **kwargs):
+        """As `keras.Model.export`, of the student alone."""
+        return self.student.export(*args, **kwargs)
+
+
+def check_models(models, verb: str) -> list[keras.Model]:
+    """Returns several built models as a list, or raises what is wrong."""
+    if not isinstance(models, (list, tuple)):
+        raise TypeError(f"{verb} takes a list of models. Received: {type(models)}.")
+    return [check_model(model, verb) for model in models]
+
 
 def check_roles(student, teacher) -> None:
     """Raises if student and teacher are no two different built models."""

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from tfsqueeze.core.checks import check_model, check_positive
+from tfsqueeze.core.checks import check_positive
 from tfsqueeze.core.data import input_struct
 from tfsqueeze.core.images import fit_images
 from tfsqueeze.distillation.activations import logits_of
 from tfsqueeze.distillation.output_pairs import outputs_of
+from tfsqueeze.distillation.student_model import check_models
 
 
 @keras.saving.register_keras_serializable(package="tfsqueeze")
@@ -73,9 +74,7 @@ class CombinedTeachers(keras.Layer):
 
     def __init__(self, teachers, weights, by_confidence, activations, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.teachers = list(teachers)
-        for teacher in self.teachers:
-            check_model(teacher, "Teachers()")
+        self.teachers = check_models(teachers, "Teachers()")
         self.weights_of_teachers = _checked_weights(weights, len(self.teachers))
         self.by_confidence = by_confidence
         self._told = activations

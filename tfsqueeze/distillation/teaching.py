@@ -175,10 +175,17 @@ def _compare_features(loss, adapter, student, teacher, batch):
     mask = getattr(features, "_keras_mask", None)
     if adapter is not None:
         features = adapter(features)
-    target = teacher.feature(loss.teacher_layer)
-    values = loss.compare(ops.cast(features, "float32"), ops.cast(target, "float32"))
+    pair = (ops.cast(x, "float32") for x in (features, teacher.feature(loss.teacher_layer)))
+    values = loss.compare(*(x if mask is None else _shown(x, mask) for x in pair))
     weights = keras.tree.flatten(batch.sample_weight)
     return weighted_mean(values, weights[0] if len(weights) == 1 else None, mask)
+
+
+def _shown(features, mask):
+    """Features with zeros where positions are masked, for losses that see all positions at once."""
+    if len(features.shape) == len(mask.shape) + 1 and features.shape[1] == mask.shape[1]:
+        return ops.where(mask[..., None], features, 0.0)
+    return features
 
 
 def _teacher_capture(teacher, layers: set[str]) -> Capture | StoredCapture:
