@@ -1,14 +1,12 @@
 """Segmentation at a lower resolution: up-sampling in the place of the last stages of the decoder."""
 
-import numbers
-
 import keras
 from keras import layers
 
 from tfsqueeze.architecture.carrying_over import class_of
 from tfsqueeze.architecture.spatial import graph_of, is_channels_first, spatial_size
 from tfsqueeze.core import copying
-from tfsqueeze.core.checks import UnsupportedModelError, check_graph, has_graph
+from tfsqueeze.core.checks import UnsupportedModelError, check_count, check_graph, has_graph
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import copy_compile, rewrite
 
@@ -47,8 +45,7 @@ def downsample_output(model: keras.Model, factor: int, *, upsample: bool = True)
         >>> quarter.fit(images, masks, epochs=10)
     """
     check_graph(model, "downsample_output()")
-    if isinstance(factor, bool) or not isinstance(factor, numbers.Integral) or factor < 2:
-        raise ValueError(f"`factor` must be a whole number >= 2. Received: factor={factor!r}.")
+    check_count("factor", factor, 2)
     _check_output(model)
     opened = _opened(model) if _must_open(model, factor) else model
     head, tail = _ending(opened)

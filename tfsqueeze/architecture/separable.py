@@ -1,6 +1,5 @@
 """Convolutions as depthwise and pointwise ones."""
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from tfsqueeze.architecture.refit import Replacement, check_examples, refit
 from tfsqueeze.architecture.replacing import Costs, facts, put_in_place
 from tfsqueeze.architecture.separable_form import SeparableForm
 from tfsqueeze.architecture.successors import Names, cannot_be_replaced, has_own_call
-from tfsqueeze.core.checks import check_graph
+from tfsqueeze.core.checks import check_count, check_graph
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.linear_view import linear_view
 from tfsqueeze.core.select import select_layers, walk
@@ -94,7 +93,7 @@ def to_separable(
     arXiv:1808.05517; Howard et al., MobileNets, arXiv:1704.04861.
     """
     check_graph(model, "to_separable()")
-    _check_multiplier(depth_multiplier)
+    check_count("depth_multiplier", depth_multiplier)
     examples = check_examples(model, data, limit)
     costs, names = Costs(model), Names(model)
     selection = _select(model, select, depth_multiplier, costs)
@@ -176,10 +175,3 @@ def _not_cheaper(layer, multiplier, costs) -> str | None:
     if after < before:
         return None
     return f"it would not get cheaper: {before:,} multiply-accumulates before, {after:,} after"
-
-
-def _check_multiplier(value) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(
-            f"`depth_multiplier` must be a whole number >= 1. Received: depth_multiplier={value!r}."
-        )

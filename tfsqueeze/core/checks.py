@@ -32,6 +32,13 @@ def check_positive(name: str, value, *, remedy: str = "") -> float:
     return value
 
 
+def check_count(name: str, value, least: int = 1) -> int:
+    """Returns `value` as an int if it is a whole number >= `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"`{name}` must be a whole number >= {least}. Received: {name}={value!r}.")
+    return int(value)
+
+
 def check_kept(name: str, value) -> float:
     """Returns `value` if it is a fraction kept, in (0, 1]."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value <= 1:

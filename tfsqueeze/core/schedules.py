@@ -9,7 +9,7 @@ import numbers
 
 import keras
 
-from tfsqueeze.core.checks import check_fraction
+from tfsqueeze.core.checks import check_count, check_fraction
 
 
 class Schedule:
@@ -22,9 +22,9 @@ class Schedule:
     """
 
     def __init__(self, begin_step: int = 0, end_step: int = -1, frequency: int = 100):
-        self.begin_step = _check_step("begin_step", begin_step, 0)
-        self.end_step = _check_step("end_step", end_step, -1)
-        self.frequency = _check_step("frequency", frequency, 1)
+        self.begin_step = check_count("begin_step", begin_step, 0)
+        self.end_step = check_count("end_step", end_step, -1)
+        self.frequency = check_count("frequency", frequency, 1)
         if end_step != -1 and end_step < begin_step:
             raise ValueError(
                 "`end_step` must not come before `begin_step`. "
@@ -249,9 +249,3 @@ def as_schedule(value) -> Schedule:
         "Expected a sparsity in [0, 1), a tfs.schedules object or a tfmot PruningSchedule. "
         f"Received: {value!r}."
     )
-
-
-def _check_step(name, value, least) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"`{name}` must be a whole number >= {least}. Received: {name}={value!r}.")
-    return int(value)

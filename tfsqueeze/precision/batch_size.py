@@ -1,7 +1,6 @@
 """The largest batch that fits in memory."""
 
 import contextlib
-import numbers
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsqueeze.core.checks import UnsupportedModelError, check_model, check_positive
+from tfsqueeze.core.checks import UnsupportedModelError, check_count, check_model, check_positive
 from tfsqueeze.core.data import collect, input_specs, pack_inputs, random_examples
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.precision.hardware import has_gpu
@@ -57,8 +56,7 @@ def largest_batch(
         >>> half.fit(x, y, batch_size=tfs.largest_batch(half, (x, y)))
     """
     check_model(model, "largest_batch()")
-    if isinstance(limit, bool) or not isinstance(limit, numbers.Integral) or limit < 1:
-        raise ValueError(f"`limit` must be a whole number >= 1. Received: limit={limit!r}.")
+    check_count("limit", limit)
     if memory is not None and check_positive("memory", memory) < SMALLEST_MEMORY:
         raise ValueError(f"`memory` is in bytes, 4e9 for 4 GB. Received: memory={memory!r}.")
     training = model.compiled if training is None else training

@@ -6,7 +6,7 @@ import numbers
 import keras
 import numpy as np
 
-from tfsqueeze.core.checks import check_fraction, check_model
+from tfsqueeze.core.checks import check_count, check_fraction, check_model
 from tfsqueeze.core.resuming import weights_digest
 from tfsqueeze.pruning.ticket import Ticket
 from tfsqueeze.pruning.ticket_search import KernelChoice, TicketSearch, Train, copy_of
@@ -72,7 +72,7 @@ def find_ticket(
     """
     check_model(model, "find_ticket()")
     sparsity = check_fraction("sparsity", sparsity)
-    _check_rounds(rounds)
+    check_count("rounds", rounds)
     _check_train(train)
     rewind = _checked_rewind(rewind, model)
     choice = KernelChoice(criterion, pattern, scope, select, data)
@@ -87,11 +87,6 @@ def find_ticket(
         student = search.train_next(state)
         folder.write(state)
     return search.ticket(state, student)
-
-
-def _check_rounds(rounds) -> None:
-    if isinstance(rounds, bool) or not isinstance(rounds, numbers.Integral) or rounds < 1:
-        raise ValueError(f"`rounds` must be a whole number >= 1. Received: rounds={rounds!r}.")
 
 
 def _check_train(train) -> None:

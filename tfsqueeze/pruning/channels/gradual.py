@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfsqueeze.core.checks import check_graph
+from tfsqueeze.core.checks import check_count, check_graph
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.resuming import setting_text, weights_digest
 from tfsqueeze.core.rewrite import rewrite
@@ -110,8 +110,7 @@ def _metrics(outcome) -> dict[str, float]:
 
 
 def _check(rounds, train, options) -> None:
-    if isinstance(rounds, bool) or not isinstance(rounds, numbers.Integral) or rounds < 1:
-        raise ValueError(f"`rounds` must be a whole number >= 1. Received: rounds={rounds!r}.")
+    check_count("rounds", rounds)
     try:
         inspect.signature(train).bind(None)
     except TypeError as error:

@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-from tfsqueeze.core.checks import check_choice, check_graph
+from tfsqueeze.core.checks import check_choice, check_count, check_graph
 from tfsqueeze.core.explain import record
 from tfsqueeze.pruning.channels import repair as repairing
 from tfsqueeze.pruning.channels.allocation import SCOPES, removal_order, unit_costs
@@ -79,7 +79,7 @@ def prune_channels(
     Source: Fang et al., DepGraph: Towards Any Structural Pruning, arXiv:2301.12900.
     """
     target = Target.of(ratio, macs, params)
-    _check_counts(round_to=round_to, min_channels=min_channels)
+    round_to, min_channels = check_count("round_to", round_to), check_count("min_channels", min_channels)
     check_choice("scope", scope, SCOPES)
     check_graph(model, "prune_channels()")
     graph = find_groups(model, select)
@@ -119,9 +119,3 @@ def channel_counts(graph: ChannelGraph, keep: dict[str, np.ndarray]) -> dict[str
             is_another = rows.setdefault(axis.path, row) != row
             rows[f"{axis.path}#{axis.axis}" if is_another else axis.path] = row
     return rows
-
-
-def _check_counts(**counts) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
