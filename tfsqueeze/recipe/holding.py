@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tfsqueeze.clustering.callback import ClusteringCallback
-from tfsqueeze.core.targets import Target, find_kernels
+from tfsqueeze.core.targets import find_kernels
 from tfsqueeze.pruning.callback import PruningCallback
 
 #: Trained weights are never exactly zero by chance; a hundredth of them has been pruned.
@@ -25,7 +25,7 @@ def holding_callbacks(
         given: the user's own callbacks, which take precedence over one of the same class.
     """
     try:
-        targets, _ = find_kernels(model, None, "held", Target)
+        targets, _ = find_kernels(model, None, "held")
     except ValueError:
         return []
     kernels = [keras.ops.convert_to_numpy(target.variable) for target in targets]

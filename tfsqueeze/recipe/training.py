@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfsqueeze.core.checks import check_model
+from tfsqueeze.core.checks import check_count, check_model
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.distillation.distiller import Distiller
@@ -44,9 +44,7 @@ class Training:
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be a whole number >= 1. Received: {name}={value!r}.")
+            check_count(name, getattr(self, name))
 
     def compile(self, model: keras.Model, like: keras.Model) -> None:
         """Compiles `model` as `like` is, but for what is set here, with an optimizer of fresh state."""
@@ -61,13 +59,20 @@ class Training:
         optimizer = keras.optimizers.get(self.optimizer or settings.get("optimizer") or "adam")
         model.compile(**{**settings, "optimizer": _fresh(optimizer, self.learning_rate)})
 
-    def fit(self, model: keras.Model, trained: keras.Model, train) -> dict[str, float]:
-        """Fits `model`, whose weights to train are those of `trained`; returns the last epoch's logs."""
+    def fit(self, model: keras.Model, trained: keras.Model, train, *, sized_for=None) -> dict[str, float]:
+        """Fits a model; returns the last epoch's logs.
+
+        Args:
+            model: what is fitted.
+            trained: the model whose weights are trained, `model` itself or a student within.
+            train: the examples.
+            sized_for: the model whose input size images are given in; None for `trained`.
+        """
         held = holding_callbacks(trained, self.callbacks) if self.keep else []
         _draw_seeds(trained)
         validation = None if self.validation is None else fit_arguments(trained, self.validation)
         history = model.fit(
-            **fit_arguments(trained, train, self.batch_size),
+            **fit_arguments(sized_for or trained, train, self.batch_size),
             epochs=self.epochs,
             callbacks=[*self.callbacks, *held],
             validation_data=_as_tuple(validation),
@@ -146,14 +151,15 @@ def distil(
     options.compile(student, like=model)
     distiller = Distiller(student, teacher, losses, alpha=alpha, temperature=temperature)
     options.compile(distiller, like=student)
-    logs = options.fit(distiller, student, train)
+    # The distiller makes images smaller for a student of smaller input; the teacher needs them whole.
+    logs = options.fit(distiller, student, train, sized_for=teacher)
     return _finished(student, "distil", options, model, logs)
 
 
 def _finished(student, verb, options, like, logs) -> keras.Model:
     """Leaves the state of the optimizer behind, so that a saved model is small and goes on the same."""
     options.compile(student, like)
-    row = {"epochs": options.epochs, **{name: round(float(value), 4) for name, value in logs.items()}}
+    row = {"epochs": int(options.epochs), **{name: round(float(value), 4) for name, value in logs.items()}}
     return record(student, verb, {"training": row}, {})
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfsqueeze.core.data import Examples, input_specs, pack_inputs
-from tfsqueeze.distillation.images import fit_images
+from tfsqueeze.core.images import fit_images
 
 BATCH_SIZE = 256
 

@@ -12,11 +12,11 @@ from tfsqueeze.core.data import pack_inputs
 from tfsqueeze.core.files import atomic_write
 from tfsqueeze.core.resuming import weights_digest
 from tfsqueeze.core.trained import trained_model
+from tfsqueeze.recipe.run_data import fitted
 from tfsqueeze.recipe.training import distil, fine_tune
 from tfsqueeze.search.architectures.changes_space import ArchitectureSpace
 from tfsqueeze.search.architectures.limits import Limits
 from tfsqueeze.search.architectures.result import Architectures
-from tfsqueeze.search.input_sizes import resized_examples
 from tfsqueeze.search.scoring import Scorer
 from tfsqueeze.search.studies.study import Study
 from tfsqueeze.search.studies.trial import StopTrial, Trial
@@ -114,7 +114,7 @@ def search_architecture(
         def objective(trial: Trial) -> float:
             keras.utils.set_random_seed(trial.seed)
             candidate = _within(limits, around, trial)
-            examples = resized_examples(scorer.examples, candidate)
+            examples = fitted(candidate, scorer.examples)
             score = Scorer(examples, candidate)
             reporter = _Reporter(trial, score)
             options = {**training, "callbacks": [reporter]}
