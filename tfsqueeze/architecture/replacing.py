@@ -8,7 +8,7 @@ import numpy as np
 from tfsqueeze.architecture.form import product
 from tfsqueeze.architecture.refit import Replacement
 from tfsqueeze.architecture.successors import Names, Positions
-from tfsqueeze.core.layer_info import kernels, macs
+from tfsqueeze.core.layer_info import kernels
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.core.trace import layer_calls
 
@@ -27,7 +27,7 @@ class Costs:
         self.total = sum(map(self._macs, self._calls))
 
     def _macs(self, key: int) -> int:
-        return sum(macs(call.layer, call.input_shapes, call.output_shapes) for call in self._calls[key])
+        return sum(call.macs for call in self._calls[key])
 
     def macs(self, *layers: keras.Layer) -> int:
         """Of some layers together, over all their calls."""

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfsqueeze.core.data import input_struct
-from tfsqueeze.core.layer_info import counts_sublayers
+from tfsqueeze.core.layer_info import counts_sublayers, macs
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,11 @@ class LayerCall:
     layer: keras.Operation
     input_shapes: list[tuple]
     output_shapes: list[tuple]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the call for one example."""
+        return macs(self.layer, self.input_shapes, self.output_shapes)
 
 
 def layer_calls(model: keras.Model) -> list[LayerCall]:
@@ -36,6 +41,11 @@ def layer_calls(model: keras.Model) -> list[LayerCall]:
             stack.enter_context(_recording(operation, calls))
         _run_on_placeholders(model)
     return calls
+
+
+def model_macs(model: keras.Model) -> int:
+    """Multiply-accumulates of a model for one example."""
+    return sum(call.macs for call in layer_calls(model))
 
 
 def _run_on_placeholders(model) -> None:

@@ -1,19 +1,24 @@
 """Removing whole residual blocks."""
 
 import itertools
-import numbers
 
 import keras
 import numpy as np
 
-from tfsqueeze.core.checks import check_choice, check_fraction, check_graph, check_kept, check_one_target
+from tfsqueeze.core.checks import (
+    check_choice,
+    check_count,
+    check_fraction,
+    check_graph,
+    check_kept,
+    check_one_target,
+)
 from tfsqueeze.core.data import collect, input_specs
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.inner_inputs import InnerInputs
-from tfsqueeze.core.layer_info import macs as macs_of_call
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.core.select import select_layers
-from tfsqueeze.core.trace import layer_calls
+from tfsqueeze.core.trace import model_macs
 from tfsqueeze.pruning.residual_blocks import ResidualBlock, find_blocks
 
 CRITERIA = ("cosine", "change", "regular")
@@ -172,10 +177,8 @@ def _regular(count: int) -> np.ndarray:
 def _check_target(blocks, ratio, macs) -> None:
     choices = "`blocks` (how many to remove), `ratio` (the fraction removed) or `macs` (the fraction kept)"
     check_one_target(choices, blocks=blocks, ratio=ratio, macs=macs)
-    if blocks is not None and (
-        isinstance(blocks, bool) or not isinstance(blocks, numbers.Integral) or blocks < 0
-    ):
-        raise ValueError(f"`blocks` must be a whole number >= 0. Received: blocks={blocks!r}.")
+    if blocks is not None:
+        check_count("blocks", blocks, 0)
     if ratio is not None:
         check_fraction("ratio", ratio, remedy="It is the fraction of residual blocks removed.")
     if macs is not None:
@@ -209,10 +212,10 @@ def _count(blocks, ratio, available) -> int:
 
 def _drop_to(model, order, kept) -> tuple[int, keras.Model]:
     """Removes as few of the blocks, in order, as reach the fraction of multiply-accumulates."""
-    whole = _total_macs(model)
+    whole = model_macs(model)
     low, high = 0, len(order)
     pruned = drop_blocks(model, order)
-    reach = _total_macs(pruned) / max(whole, 1)
+    reach = model_macs(pruned) / max(whole, 1)
     if reach > kept * (1 + 1e-9):
         raise ValueError(
             f"`macs`={kept:g} cannot be reached: without all {len(order)} residual blocks that can be "
@@ -221,13 +224,8 @@ def _drop_to(model, order, kept) -> tuple[int, keras.Model]:
     while low < high:
         middle = (low + high) // 2
         candidate = drop_blocks(model, order[:middle])
-        if _total_macs(candidate) <= kept * whole * (1 + 1e-9):
+        if model_macs(candidate) <= kept * whole * (1 + 1e-9):
             high, pruned = middle, candidate
         else:
             low = middle + 1
     return low, pruned
-
-
-def _total_macs(model) -> int:
-    calls = layer_calls(model)
-    return sum(macs_of_call(call.layer, call.input_shapes, call.output_shapes) for call in calls)

@@ -9,7 +9,6 @@ import numpy as np
 
 from tfsqueeze.core.checks import has_graph
 from tfsqueeze.core.data import input_specs
-from tfsqueeze.core.layer_info import macs
 from tfsqueeze.core.trace import layer_calls
 from tfsqueeze.reporting.facts import Facts, LayerFacts
 from tfsqueeze.reporting.graph_memory import graph_activation_bytes
@@ -68,7 +67,7 @@ def _macs_by_layer(model, notes) -> dict[int, tuple[keras.Operation, int]]:
             notes.append("MACs are unknown: the model has free axes besides the batch.")
             return {}
         for call in layer_calls(model):
-            count = macs(call.layer, call.input_shapes, call.output_shapes)
+            count = call.macs
             totals[id(call.layer)] = (call.layer, count + totals.get(id(call.layer), (None, 0))[1])
     except Exception as error:
         # Tracing runs the user's own code, which may fail in any way; the rest of the report stands.

@@ -2,18 +2,16 @@
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tfsqueeze.architecture.backbone_families import constructors, find_constructor
-from tfsqueeze.core.layer_info import macs
-from tfsqueeze.core.trace import layer_calls
+from tfsqueeze.core.trace import model_macs
 from tfsqueeze.export.tflite import export_tflite
 from tfsqueeze.reporting.presentation import Presentation
-from tfsqueeze.reporting.report import time_subjects
-from tfsqueeze.reporting.subjects import open_subject
 from tfsqueeze.reporting.tables import Table
+from tfsqueeze.search.latencies import file_latencies
 
 
 @dataclass(frozen=True)
@@ -95,20 +93,16 @@ def backbones(
     """
     listed = list(constructors()) if names is None else [names] if isinstance(names, str) else list(names)
     wanted = [find_constructor(name) for name in listed]
-    rows = []
+    rows, paths = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        subjects = {}
         for name in wanted:
             model = constructors()[name](
                 include_top=False, weights=None, input_shape=(size, size, 3), **settings
             )
-            count = sum(
-                macs(call.layer, call.input_shapes, call.output_shapes) for call in layer_calls(model)
-            )
-            rows.append(BackboneFacts(name, model.count_params(), count, tuple(model.outputs[0].shape[1:])))
+            features = tuple(model.outputs[0].shape[1:])
+            rows.append(BackboneFacts(name, model.count_params(), model_macs(model), features))
             if latency:
-                subjects[name] = open_subject(export_tflite(model, Path(folder, f"{name}.tflite")).path)
-        timings, _ = time_subjects(subjects, True, runs, 1, 1)
-    timed = {name: measured.median_ms for name, measured in timings.items()}
-    facts = [BackboneFacts(**{**vars(row), "latency_ms": timed.get(row.name)}) for row in rows]
+                paths[name] = export_tflite(model, Path(folder, f"{name}.tflite")).path
+        timed = file_latencies(paths, runs)
+    facts = [replace(row, latency_ms=timed.get(row.name)) for row in rows]
     return Backbones(sorted(facts, key=lambda row: row.macs), size)

@@ -1,24 +1,18 @@
 """`sweep_input_sizes`: what a smaller input costs in accuracy and gains in speed."""
 
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tfsqueeze.architecture.input_size import with_input_size
 from tfsqueeze.core.checks import check_graph
-from tfsqueeze.core.data import Examples, input_specs
-from tfsqueeze.core.layer_info import macs
-from tfsqueeze.core.trace import layer_calls
-from tfsqueeze.export.tflite import export_tflite
+from tfsqueeze.core.trace import model_macs
+from tfsqueeze.recipe.run_data import fitted
 from tfsqueeze.reporting.presentation import Presentation
-from tfsqueeze.reporting.report import time_subjects
-from tfsqueeze.reporting.subjects import open_subject
 from tfsqueeze.reporting.tables import Table
+from tfsqueeze.search.latencies import model_latencies
 from tfsqueeze.search.scoring import Scorer
 
 
@@ -106,36 +100,10 @@ def sweep_input_sizes(
     sized = {str(size): with_input_size(model, size) for size in sizes}
     scorer = None if callable(evaluate) else Scorer(evaluate, model)
     rows, metric = [], getattr(evaluate, "__name__", "score").strip("<>")
-    timings = _timings(sized, runs) if latency else {}
+    timings = model_latencies(sized, runs) if latency else {}
     for size, twin in zip(sizes, sized.values(), strict=True):
-        score = Scorer(evaluate if scorer is None else resized_examples(scorer.examples, twin), twin)
+        score = Scorer(evaluate if scorer is None else fitted(twin, scorer.examples), twin)
         value = score(twin)
         metric = score.name
-        rows.append(InputSizeFacts(size, value, _macs(twin), timings.get(str(size))))
+        rows.append(InputSizeFacts(size, value, model_macs(twin), timings.get(str(size))))
     return InputSizes(rows, metric)
-
-
-def resized_examples(examples: Examples, model: keras.Model) -> Examples:
-    """The examples with images resized (bilinear, anti-aliased) to what `model` takes."""
-
-    def resize(array, shape):
-        if len(shape) != 4 or array.shape[1:3] == shape[1:3]:
-            return array
-        return tf.image.resize(array, shape[1:3], antialias=True).numpy().astype(array.dtype)
-
-    inputs = {spec.name: resize(examples.inputs[spec.name], spec.shape) for spec in input_specs(model)}
-    return Examples(inputs, examples.targets, examples.weights)
-
-
-def _macs(model) -> int:
-    return sum(macs(call.layer, call.input_shapes, call.output_shapes) for call in layer_calls(model))
-
-
-def _timings(models, runs: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        subjects = {
-            name: open_subject(export_tflite(model, Path(folder, f"{index}.tflite")).path)
-            for index, (name, model) in enumerate(models.items())
-        }
-        measured, _ = time_subjects(subjects, True, runs, 1, 1)
-    return {name: latency.median_ms for name, latency in measured.items()}

@@ -73,17 +73,11 @@ class Scorer:
     def _on_data(self, model) -> float:
         predictions = KerasSubject(model).predict(self.examples, EVALUATION_BATCH_SIZE)
         scores = self._score(predictions, self.examples.targets, weights=self.examples.weights)
-        metrics = {name.rsplit(" ", 1)[-1] for name in scores}
-        if len(metrics) > 1:
-            raise ValueError(
-                f"The outputs have different metrics ({', '.join(scores)}), which make no one score. Pass a "
-                "function `evaluate(model) -> float` that weighs them."
-            )
-        metric = metrics.pop()
+        metric, score = one_score(scores, "Pass a function `evaluate(model) -> float` that weighs them.")
         sign = self._sign(metric)
         self.name = metric if sign > 0 else f"-{metric}"
         # Adding 0 turns -0.0 into 0.0.
-        return sign * sum(scores.values()) / len(scores) + 0.0
+        return sign * score + 0.0
 
     def _sign(self, metric: str) -> int:
         direction = self._directions.get(metric) or direction_of(metric)
@@ -93,6 +87,24 @@ class Scorer:
                 "`evaluate(model) -> float` whose result is higher for better models."
             )
         return 1 if direction == "up" else -1
+
+
+def one_score(scores: Mapping[str, float], remedy: str) -> tuple[str, float]:
+    """The metric that all outputs share, and its mean over them.
+
+    Args:
+        scores: by "<output> <metric>", or "<metric>" alone.
+        remedy: what can be done, for the message.
+
+    Raises:
+        ValueError: if they are of several metrics.
+    """
+    metrics = {name.rsplit(" ", 1)[-1] for name in scores}
+    if len(metrics) > 1:
+        raise ValueError(
+            f"The outputs have different metrics ({', '.join(scores)}), which make no one score. {remedy}"
+        )
+    return metrics.pop(), sum(scores.values()) / len(scores)
 
 
 def _directions(default) -> dict[str, str | None]:

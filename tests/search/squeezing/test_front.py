@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfsqueeze.search.squeezing.front import Point, next_on_front, pareto_front
+from tfsqueeze.search.squeezing.front import Point, front_of, next_on_front
 from tfsqueeze.search.squeezing.objectives import Objective
 from tfsqueeze.search.squeezing.stages import is_hopeless
 
@@ -12,7 +12,7 @@ def points(*pairs):
 
 
 def test_the_front_is_what_no_other_beats_dearest_first():
-    front = pareto_front(points((0.5, 0.9), (0.2, 0.5), (0.3, 0.4), (0.5, 0.8), (0.1, 0.1), (0.2, 0.5)))
+    front = front_of(points((0.5, 0.9), (0.2, 0.5), (0.3, 0.4), (0.5, 0.8), (0.1, 0.1), (0.2, 0.5)))
     assert [point.number for point in front] == [0, 1, 4]
 
 

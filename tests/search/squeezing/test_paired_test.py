@@ -65,7 +65,7 @@ def test_only_examples_that_one_gets_right_count():
     assert verdict.upper == pytest.approx(expected, rel=1e-3)
     assert not verdict.is_within
     assert judged(one_hot(before), one_hot(after), classes, "accuracy", 0.03)[0].verdict(other).is_within
-    assert judge.drop(other, 20) == pytest.approx(-1 / 20)
+    assert list(judge.drops(other, [10, 20]))[-1] == pytest.approx(-1 / 20)
 
 
 def test_of_errors_the_drop_is_the_relative_rise():

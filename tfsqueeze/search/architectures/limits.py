@@ -1,17 +1,12 @@
 """What a network may cost at most, checked with the cheapest measure first."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 
 from tfsqueeze.core.checks import check_positive
-from tfsqueeze.core.layer_info import macs
-from tfsqueeze.core.trace import layer_calls
-from tfsqueeze.export.tflite import export_tflite
-from tfsqueeze.reporting.report import time_subjects
-from tfsqueeze.reporting.subjects import open_subject
+from tfsqueeze.core.trace import model_macs
+from tfsqueeze.search.latencies import model_latencies
 
 TIMED_RUNS = 30
 
@@ -39,7 +34,7 @@ class Limits:
         """MACs and weights of a model, and its latency if that is limited and the others are kept."""
         found: dict[str, float] = {"macs": model_macs(model), "params": model.count_params()}
         if self.latency_ms is not None and not self.exceeded(found):
-            found["latency_ms"] = _latency(model)
+            found["latency_ms"] = model_latencies({"model": model}, TIMED_RUNS)["model"]
         return found
 
     def exceeded(self, costs: dict[str, float]) -> str:
@@ -50,15 +45,3 @@ class Limits:
             if limit is not None and costs.get(name, 0) > limit
         ]
         return ", ".join(broken)
-
-
-def model_macs(model: keras.Model) -> int:
-    """Multiply-accumulates of a model for one example."""
-    return sum(macs(call.layer, call.input_shapes, call.output_shapes) for call in layer_calls(model))
-
-
-def _latency(model) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        subject = open_subject(export_tflite(model, Path(folder, "model.tflite")).path)
-        measured, _ = time_subjects({"model": subject}, True, TIMED_RUNS, 1, 1)
-    return measured["model"].median_ms

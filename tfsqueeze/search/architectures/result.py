@@ -7,6 +7,7 @@ import keras
 
 from tfsqueeze.reporting.presentation import Presentation
 from tfsqueeze.reporting.tables import Table
+from tfsqueeze.search.pareto import pareto_front
 from tfsqueeze.search.studies.trial import TrialRecord
 
 NETWORKS_SHOWN = 15
@@ -46,15 +47,11 @@ class Architectures(Presentation):
     @property
     def front(self) -> list[TrialRecord]:
         """The trials that no other beats with as few MACs, the cheapest first."""
-        best: list[TrialRecord] = []
-        for trial in sorted(self.ranked, key=lambda trial: (trial.notes["macs"], -trial.score)):
-            if not best or trial.score > best[-1].score:
-                best.append(trial)
-        return best
+        return pareto_front(self.ranked, cost=lambda one: one.notes["macs"], loss=lambda one: -one.score)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model as plain data."""
-        rows = [{key: value for key, value in vars(t).items() if key != "parameters"} for t in self.trials]
+        rows = [trial.to_dict() for trial in self.trials]
         whole = {"metric": self.metric, "baseline": self.baseline, "costs": self.costs}
         return {**whole, "skipped": self.skipped, "trials": rows}
 

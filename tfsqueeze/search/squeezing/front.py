@@ -1,11 +1,12 @@
 """The cheapest model that is good enough, found along a front of ever cheaper candidates by bisection."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 
+from tfsqueeze.search.pareto import pareto_front
 from tfsqueeze.search.studies.workers import mark_worker
 
 CANDIDATE = "candidate"
@@ -21,13 +22,9 @@ class Point:
     score: float
 
 
-def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other equals in cost and score and beats in one, dearest first."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda one: (one.cost, -one.score, one.number)):
-        if not front or point.score > front[-1].score:
-            front.append(point)
-    return front[::-1]
+def front_of(points: Iterable[Point]) -> list[Point]:
+    """The Pareto front, dearest first."""
+    return pareto_front(points, cost=lambda one: one.cost, loss=lambda one: -one.score)[::-1]
 
 
 def next_on_front(front: Sequence[Point], verdicts: Mapping[int, bool | None]) -> int | None:

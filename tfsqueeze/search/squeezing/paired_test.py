@@ -1,7 +1,7 @@
 """By how much a file scores worse than another on the same examples, with the error of that estimate."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -13,7 +13,7 @@ from tfsqueeze.core.data import Examples
 from tfsqueeze.reporting.metrics import hits, is_classification
 from tfsqueeze.reporting.report import EVALUATION_BATCH_SIZE, scoring
 from tfsqueeze.reporting.subjects import KerasSubject, open_subject
-from tfsqueeze.search.scoring import direction_of
+from tfsqueeze.search.scoring import direction_of, one_score
 
 RESAMPLES = 300
 
@@ -84,11 +84,18 @@ class Judge:
         """Whether the metric is a mean of hits, for which no resampling is needed."""
         return self.metric == "accuracy" and len(self._expected) == 1
 
-    def drop(self, path, count: int) -> float:
-        """The drop of a file on the first `count` examples."""
-        part = self._examples[:count]
-        expected = {name: values[:count] for name, values in self._expected.items()}
-        return self._drop(*(self._scored(p, part)[1] for p in (expected, self._predict(path, part))))
+    def drops(self, path, counts: Iterable[int]) -> Iterator[float]:
+        """The drops of a file on the first examples, for rising counts; each example is predicted once."""
+        subject = open_subject(path)
+        given: dict[str, np.ndarray] = {}
+        done = 0
+        for count in counts:
+            more = subject.predict(self._examples[done:count], EVALUATION_BATCH_SIZE)
+            given = {n: np.concatenate([given[n], v]) if done else v for n, v in more.items()}
+            done = count
+            part = self._examples[:count]
+            expected = {name: values[:count] for name, values in self._expected.items()}
+            yield self._drop(*(self._scored(values, part)[1] for values in (expected, given)))
 
     def verdict(self, path) -> Verdict:
         """Judges a file on all examples."""
@@ -129,13 +136,7 @@ class Judge:
 
     def _scored(self, predictions, examples) -> tuple[str, float]:
         scores = self._score(predictions, examples.targets, weights=examples.weights)
-        names = {name.rsplit(" ", 1)[-1] for name in scores}
-        if len(names) > 1:
-            raise ValueError(
-                f"The outputs have different metrics ({', '.join(scores)}), which make no one score. Give "
-                "`metric`: a metric for the output that matters, by its name."
-            )
-        return names.pop(), sum(scores.values()) / len(scores)
+        return one_score(scores, "Give `metric`: a metric for the output that matters, by its name.")
 
     def _drop(self, expected: float, given: float) -> float:
         if self.higher_is_better:

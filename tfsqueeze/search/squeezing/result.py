@@ -11,6 +11,7 @@ from tfsqueeze.reporting.compare import Comparison
 from tfsqueeze.reporting.plots import COLOURS, new_figure, saved
 from tfsqueeze.reporting.presentation import Presentation
 from tfsqueeze.reporting.tables import Table
+from tfsqueeze.search.pareto import pareto_front
 from tfsqueeze.search.squeezing.paired_test import Verdict
 from tfsqueeze.search.squeezing.stages import Attempt
 
@@ -24,7 +25,6 @@ class Squeezed(Presentation):
         path: its `.tflite` file.
         recipe: makes it again from the original.
         best: its setting, cost and verdict.
-        front: attempts that no other equals in cost and drop and beats in one, dearest first.
         attempts: all of them, in order.
         report: its file beside the baseline's, on all validation examples.
         max_drop: the drop that was allowed.
@@ -39,7 +39,6 @@ class Squeezed(Presentation):
     path: Path
     recipe: Recipe
     best: Attempt
-    front: list[Attempt]
     attempts: list[Attempt]
     report: Comparison
     max_drop: float
@@ -53,6 +52,14 @@ class Squeezed(Presentation):
     def is_within(self) -> bool:
         """Whether the allowed drop was kept, with the confidence asked for."""
         return self.best.verdict.is_within
+
+    @property
+    def front(self) -> list[Attempt]:
+        """The attempts that no other equals in cost and drop and beats in one, dearest first."""
+        cheapest_first = pareto_front(
+            self.attempts, cost=lambda one: one.cost, loss=lambda one: one.verdict.drop
+        )
+        return cheapest_first[::-1]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model as plain data."""
@@ -114,15 +121,6 @@ class Squeezed(Presentation):
             )
         notes += [f"Left out: {name}: {reason}" for name, reason in self.skipped.items()]
         return notes
-
-
-def front_of(attempts: list[Attempt]) -> list[Attempt]:
-    """The attempts that no other equals in cost and drop and beats in one, dearest first."""
-    front: list[Attempt] = []
-    for one in sorted(attempts, key=lambda attempt: (attempt.cost, attempt.verdict.drop)):
-        if not front or one.verdict.drop < front[-1].verdict.drop:
-            front.append(one)
-    return front[::-1]
 
 
 def _row(one: Attempt, is_best: bool) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfsqueeze.core.checks import check_choice, check_fraction, check_model, check_positive
+from tfsqueeze.core.checks import check_choice, check_count, check_fraction, check_model, check_positive
 from tfsqueeze.core.data import Examples
 from tfsqueeze.core.files import atomic_write
 from tfsqueeze.core.resuming import setting_text
@@ -18,7 +18,7 @@ from tfsqueeze.reporting.compare import compare
 from tfsqueeze.reporting.report import report
 from tfsqueeze.search.squeezing.objectives import Objective
 from tfsqueeze.search.squeezing.paired_test import Judge
-from tfsqueeze.search.squeezing.result import Squeezed, front_of
+from tfsqueeze.search.squeezing.result import Squeezed
 from tfsqueeze.search.squeezing.stages import Attempt, Search
 from tfsqueeze.search.squeezing.techniques import NAMES, Repertoire
 from tfsqueeze.search.studies.samplers import SAMPLERS
@@ -111,7 +111,8 @@ def squeeze(
 
     Source: successive halving after Jamieson & Talwalkar, arXiv:1502.07943.
     """
-    _check_numbers(trials=trials, trainings=trainings, epochs=epochs, batch_size=batch_size)
+    trials, trainings = check_count("trials", trials), check_count("trainings", trainings)
+    epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
     max_drop = check_fraction("max_drop", max_drop)
     wanted = Objective(objective)
     if isinstance(sampler, str):
@@ -206,7 +207,6 @@ def _finished(search: Search, best: Attempt, attempts, metric, held_out, confide
         path=files["squeezed"],
         recipe=recipe,
         best=best,
-        front=front_of(attempts),
         attempts=attempts,
         report=comparison,
         max_drop=search.max_drop,
@@ -248,9 +248,3 @@ def _check_trainable(model) -> None:
             f"squeeze() needs a compiled model, to train it on. Received {model.name!r}, which was never "
             "compiled. Call `model.compile(optimizer, loss, metrics=...)` as you trained it."
         )
-
-
-def _check_numbers(**numbers) -> None:
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be a whole number >= 1. Received: {name}={value!r}.")

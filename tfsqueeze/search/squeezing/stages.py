@@ -20,7 +20,7 @@ from tfsqueeze.search.squeezing.front import (
     FrontSampler,
     Point,
     StartingPoints,
-    pareto_front,
+    front_of,
 )
 from tfsqueeze.search.squeezing.objectives import Objective
 from tfsqueeze.search.squeezing.paired_test import Judge, Verdict
@@ -168,7 +168,7 @@ class Search:
                 "No candidate could be made and judged. Give more `trials` or `time_budget`. The last "
                 f"reason: {next(filter(None, reversed(reasons)), 'the time was over')}"
             )
-        front = pareto_front([Point(one.number, *one.scores) for one in complete])
+        front = front_of(Point(one.number, *one.scores) for one in complete)
         return front, {one.number: one.parameters for one in complete}
 
     def train(self, front, settings, trials: int, seconds: float | None) -> list[Attempt]:
@@ -234,8 +234,9 @@ class Search:
             trial.note("cost", cost)
             if cost >= self._cheapest:
                 raise StopTrial("a cheaper one is good enough")
-            for count in self._counts():
-                score = -self.judge.drop(path, count)
+            counts = self._counts()
+            for count, drop in zip(counts, self.judge.drops(path, counts), strict=True):
+                score = -drop
                 trial.note(f"score on {count}", score)
                 if count < len(self.judge) and self._is_beaten(study, cost, score, count):
                     raise StopTrial(f"beaten on {count} examples")

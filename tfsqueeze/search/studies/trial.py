@@ -98,6 +98,15 @@ class TrialRecord:
         """The score of the first objective."""
         return self.scores[0] if self.scores else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, with named options by their names."""
+        return {name: value for name, value in vars(self).items() if name != "parameters"}
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "TrialRecord":
+        """The trial of `to_dict`; parameters are the names of options."""
+        return cls(**{**row, "parameters": row["labels"], "scores": tuple(row["scores"])})
+
 
 def record_of(trial: FrozenTrial, space: Space) -> TrialRecord:
     """A stored trial as it is listed."""

@@ -66,7 +66,7 @@ class Tuning(Presentation):
         path = Path(output, cls.FILE_NAME)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            trials = [_record(row) for row in stored["trials"]]
+            trials = [TrialRecord.of(row) for row in stored["trials"]]
             return cls(trials, tuple(stored["metrics"]), tuple(stored["directions"]), stored["name"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -81,7 +81,7 @@ class Tuning(Presentation):
             "metrics": list(self.metrics),
             "directions": list(self.directions),
             "best": self.best and self.best.number,
-            "trials": [_row(trial) for trial in self.trials],
+            "trials": [trial.to_dict() for trial in self.trials],
         }
 
     def tables(self):
@@ -123,14 +123,6 @@ class Tuning(Presentation):
     def _beats(self, one: TrialRecord, other: TrialRecord) -> bool:
         pairs = list(zip(self._costs(one), self._costs(other), strict=True))
         return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
-
-
-def _row(trial: TrialRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(trial).items() if name != "parameters"}
-
-
-def _record(row: dict[str, Any]) -> TrialRecord:
-    return TrialRecord(**{**row, "parameters": row["labels"], "scores": tuple(row["scores"])})
 
 
 def _shown(value) -> str:
