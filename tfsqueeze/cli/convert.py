@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tfsqueeze.cli.console import common_options, output_option, show, show_json, working
-from tfsqueeze.cli.data import read_data, read_scale
+from tfsqueeze.cli.data import read_data, read_scale, scale_option
 
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
 
@@ -27,12 +27,7 @@ QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int16x8", "int4")
     help="Examples to calibrate on: .npz with x (or the names of the inputs), .npy, or a folder of images, "
     "which are resized to the model's input. Example: --data calibration.npz",
 )
-@click.option(
-    "--scale",
-    metavar="TEXT",
-    help="How the values of --data and --eval become the model's inputs: a factor with an optional offset, "
-    "or an expression of x. Examples: --scale 1/255, --scale 1/127.5-1, --scale '(x-83)*0.58'",
-)
+@scale_option
 @click.option(
     "--samples",
     type=click.IntRange(min=1),

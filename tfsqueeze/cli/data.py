@@ -2,6 +2,13 @@
 
 import click
 
+scale_option = click.option(
+    "--scale",
+    metavar="TEXT",
+    help="How inputs read from files become the model's inputs: a factor with an optional offset, or an "
+    "expression of x. Examples: --scale 1/255, --scale 1/127.5-1, --scale '(x-83)*0.58'",
+)
+
 
 def read_scale(text: str | None):
     """The scaling written in `--scale`, or None; a bad one is wrong usage."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tfsqueeze.cli.console import common_options, save, show, show_json, working
-from tfsqueeze.cli.data import read_data, read_scale
+from tfsqueeze.cli.data import read_data, read_scale, scale_option
 
 RESULT_ENDINGS = (".json", ".md", ".png", ".svg", ".pdf")
 
@@ -26,12 +26,7 @@ def measuring_options(command):
             help="Examples to score on: .npz with x and y, or a folder of images with one sub-folder per "
             "class. Example: --data test.npz",
         ),
-        click.option(
-            "--scale",
-            metavar="TEXT",
-            help="How the inputs of --data become the model's inputs. "
-            "Examples: --scale 1/255, --scale 1/127.5-1, --scale '(x-83)*0.58'",
-        ),
+        scale_option,
         click.option(
             "--samples",
             type=click.IntRange(min=1),

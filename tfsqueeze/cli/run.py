@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tfsqueeze.cli.console import common_options, show, show_json, working
+from tfsqueeze.cli.data import read_scale, scale_option
 
 DATA_HELP = "{} in place of the recipe's own: an .npz file with x and y, or a folder of images. Example: {}"
 
@@ -27,11 +28,7 @@ DATA_HELP = "{} in place of the recipe's own: an .npz file with x and y, or a fo
     type=click.Path(exists=True),
     help=DATA_HELP.format("Typical inputs", "--calibration typical.npz"),
 )
-@click.option(
-    "--scale",
-    metavar="TEXT",
-    help="How inputs read from files become the model's inputs. Example: --scale 1/255",
-)
+@scale_option
 @click.option(
     "-o",
     "--output",
@@ -50,7 +47,6 @@ def run(recipe, model, train, validation, calibration, scale, output, as_json):
       tfsqueeze run recipe.yaml --model m.keras --train train.npz --validation test.npz -o small
     """
     with working("Loading TensorFlow"):
-        from tfsqueeze.cli.data import read_scale
         from tfsqueeze.recipe.recipe import Recipe
 
         read_scale(scale)

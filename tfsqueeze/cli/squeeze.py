@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tfsqueeze.cli.console import common_options, show, show_json, working
+from tfsqueeze.cli.data import read_data, read_scale, scale_option
 
 OBJECTIVES = ("size", "download", "macs", "memory", "latency")
 
@@ -37,11 +38,7 @@ OBJECTIVES = ("size", "download", "macs", "memory", "latency")
     show_default=True,
     help="Part of --data that is kept apart without --validation. Example: --split 0.3",
 )
-@click.option(
-    "--scale",
-    metavar="TEXT",
-    help="How the inputs of the data become the model's inputs. Example: --scale 1/255",
-)
+@scale_option
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 1, max_open=True),
@@ -124,7 +121,6 @@ def squeeze(model, data, validation, held_out, split, scale, techniques, as_json
       tfsqueeze squeeze model.keras --data train/ --validation val/ --scale 1/255 --objective latency
     """
     with working("Loading TensorFlow"):
-        from tfsqueeze.cli.data import read_data, read_scale
         from tfsqueeze.core.data import input_specs
         from tfsqueeze.models.load import load_model
         from tfsqueeze.reporting.subjects import KerasSubject

@@ -35,11 +35,15 @@ def setting_text(value: Any) -> str:
     return repr(value)
 
 
+def differences(stored: Mapping[str, str], present: Mapping[str, str]) -> str:
+    """Which of the present settings the stored ones differ in, in words; "" if none."""
+    different = [name for name in present if stored.get(name) != present[name]]
+    return "; ".join(f"{name}: {stored.get(name)} there, {present[name]} now" for name in different)
+
+
 def check_same_work(path, stored: Mapping[str, str], present: Mapping[str, str]) -> None:
     """Raises ValueError if the file at `path` was begun with other settings, naming those that differ."""
-    different = [name for name in present if stored.get(name) != present[name]]
-    if different:
-        details = "; ".join(f"{name}: {stored.get(name)} there, {present[name]} now" for name in different)
+    if details := differences(stored, present):
         raise ValueError(
             f"The storage {str(path)!r} holds the work on another model or with other settings ({details}). "
             "Give another `storage`, or delete it to begin anew."

@@ -33,6 +33,7 @@ import optuna
 from optuna.trial import TrialState
 
 from tfsqueeze.core.checks import check_choice, check_positive
+from tfsqueeze.core.resuming import differences
 from tfsqueeze.search.studies.early_stopping import make_pruner
 from tfsqueeze.search.studies.progress import StudyProgress
 from tfsqueeze.search.studies.samplers import make_sampler, seed_of, settings_count
@@ -236,11 +237,7 @@ class Study:
             self._check_same(stored, present)
 
     def _check_same(self, stored: Mapping[str, str], present: Mapping[str, str]) -> None:
-        different = [name for name in present if stored.get(name) != present[name]]
-        if different:
-            details = "; ".join(
-                f"{name}: {stored.get(name)} there, {present[name]} now" for name in different
-            )
+        if details := differences(stored, present):
             place = "memory" if self._url is None else readable(self._url)
             raise ValueError(
                 f"The study {self.name!r} in {place} is that of another model, other data or another space. "
