@@ -1,0 +1,183 @@
+"""What all recipes share: their options, the embedded digits, training with progress, steps and pictures."""
+
+import functools
+import json
+from pathlib import Path
+
+import click
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+import tfsqueeze as tfs
+from tfsqueeze.reporting.plots import COLOURS, new_figure, saved
+
+BATCH_SIZE = 64
+
+
+def options(output: str):
+    """The options of every recipe: `--data`, `--output`, `--epochs`, `--limit`, `--seed`.
+
+    Args:
+        output: default name of the output folder.
+    """
+
+    def decorate(function):
+        @functools.wraps(function)
+        def seeded(seed, **arguments):
+            keras.utils.set_random_seed(seed)
+            arguments["output"].mkdir(parents=True, exist_ok=True)
+            return function(**arguments)
+
+        folder = click.Path(file_okay=False, path_type=Path)
+        for option in (
+            click.option("--seed", default=0, show_default=True, help="Of weights, shuffling and splits."),
+            click.option("--limit", type=click.IntRange(min=32), help="Use so many examples at most."),
+            click.option("--epochs", type=click.IntRange(min=1), help="At most so many in each training."),
+            click.option("-o", "--output", type=folder, default=Path(output), show_default=True),
+            click.option(
+                "--data",
+                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                envvar="TFSQUEEZE_DATA",
+                help="Folder with the real data [TFSQUEEZE_DATA]; without it a small substitute is used.",
+            ),
+        ):
+            seeded = option(seeded)
+        return seeded
+
+    return decorate
+
+
+def real(data: Path | None, *parts: str) -> Path | None:
+    """The path of a real data set if there is one, else None, which is told."""
+    found = None if data is None else data.joinpath(*parts)
+    if found is not None and found.exists():
+        return found
+    click.echo("No real data is given (--data, or TFSQUEEZE_DATA): a small substitute shows the way.")
+    return None
+
+
+def digits(size: int = 8, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's 1,797 real digits in random order: images in [0, 1] of `size` pixels, and labels."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    images = (images[order] / 16).astype("float32").reshape(-1, 8, 8, 1)
+    if size != 8:
+        images = np.asarray(keras.ops.image.resize(images, (size, size)))
+    return np.repeat(images, channels, -1), labels[order]
+
+
+def split(x, y, limit: int | None = None, share: float = 0.2):
+    """Training and validation examples, `share` of all for validation."""
+    x, y = x[:limit], y[:limit]
+    kept = round(len(x) * share)
+    return (x[kept:], y[kept:]), (x[:kept], y[:kept])
+
+
+def train(model: keras.Model, x, y=None, *, epochs: int, title: str = "Training", callbacks=()) -> None:
+    """`model.fit` with one progress bar."""
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=epochs)
+        advance = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: progress.advance(task))
+        size = None if y is None and not isinstance(x, np.ndarray) else BATCH_SIZE
+        model.fit(x, y, batch_size=size, epochs=epochs, verbose=0, callbacks=[*callbacks, advance])
+
+
+def begin(output: Path, build, training, validation, *, epochs: int) -> keras.Model:
+    """The float model to begin with: that of an earlier run in `output`, or a new one, trained.
+
+    Model and data are written to `output`, where `tfsqueeze run` finds them.
+    """
+    for name, (x, y) in {"train": training, "validation": validation}.items():
+        np.savez(output / f"{name}.npz", x=x, y=y)
+    path = output / "model.keras"
+    if path.exists():
+        click.echo(f"{path} is there already: going on with it.")
+        return keras.models.load_model(path)
+    model = build()
+    train(model, *training, epochs=epochs)
+    model.save(path)
+    return model
+
+
+def run_steps(script: str, model, training, validation, output: Path, epochs: int | None, **changes):
+    """Runs the steps of the `.yaml` file beside a script, shows them, and writes tables and pictures.
+
+    Args:
+        script: `__file__` of the script.
+        model: the model to begin with.
+        training, validation: data in any form a `tfs.Recipe` takes.
+        output: folder for everything.
+        epochs: upper bound of every step's epochs, or None.
+        **changes: arguments by step in place of those in the file, such as `prune={"sparsity": 0.5}`.
+
+    Returns:
+        The `RecipeResult`.
+    """
+    written = tfs.Recipe.from_file(Path(script).with_suffix(".yaml")).to_dict()
+    for step in written["steps"]:
+        for verb, arguments in step.items() if isinstance(step, dict) else ():
+            if not isinstance(arguments, dict):
+                continue
+            arguments |= changes.get(verb, {})
+            if epochs is not None and "epochs" in arguments:
+                arguments["epochs"] = min(epochs, arguments["epochs"])
+    result = tfs.Recipe.from_dict(written).run(
+        model, train=training, validation=validation, output=output, watch=Announced
+    )
+    click.echo(result)
+    (output / "report.md").write_text(result.to_markdown() + "\n", encoding="utf-8")
+    (output / "report.json").write_text(json.dumps(result.to_dict(), indent=2, default=str), encoding="utf-8")
+    plot_steps(result, output / "steps.png")
+    if isinstance(result.report, tfs.reporting.compare.Comparison):
+        result.report.plot(output / "accuracy-size.png")
+    click.echo(f"\nEverything is in {output}/: model.keras, report.md, steps.png, {result.path.name}")
+    return result
+
+
+class Announced:
+    """Tells which step runs."""
+
+    def __init__(self, step):
+        self._step = step
+
+    def __enter__(self):
+        click.echo(f"Step {self._step.number}: {self._step}")
+
+    def __exit__(self, *error):
+        return False
+
+
+def plot_steps(result, path: Path | None = None):
+    """Draws what each step left of parameters and MACs, and the score after it.
+
+    Args:
+        result: a `RecipeResult`.
+        path: an image file to write, or None.
+
+    Returns:
+        The matplotlib figure.
+    """
+    steps = [step for step in result.steps if step.parameters]
+    figure, axes = new_figure(7.5, 1.6 + 0.42 * len(steps))
+    rows, first = np.arange(len(steps)), steps[0]
+    for shift, quantity, colour in ((-0.19, "parameters", COLOURS[0]), (0.19, "macs", COLOURS[4])):
+        whole = getattr(first, quantity)
+        if whole:
+            kept = [100 * (getattr(step, quantity) or 0) / whole for step in steps]
+            label = "MACs" if quantity == "macs" else quantity
+            axes.barh(rows + shift, kept, 0.36, color=colour, label=label)
+    for row, step in zip(rows, steps, strict=True):
+        scores = ", ".join(f"{name.replace('_', ' ')} {score:.4g}" for name, score in step.metrics.items())
+        axes.annotate(scores, (106, row), va="center", fontsize=9, color="#333333")
+    axes.set_yticks(rows, [step.title for step in steps])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 150)
+    axes.set_xticks(range(0, 101, 25))
+    axes.set_xlabel("% of the first model's")
+    axes.set_title("What each step left, and its score", loc="left", fontsize=11, fontweight="bold")
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    return saved(figure, path)
