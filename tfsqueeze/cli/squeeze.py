@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -99,6 +100,12 @@ OBJECTIVES = ("size", "download", "macs", "memory", "latency")
     help="A database that workers on several machines share; by default a file in the output folder. "
     "Example: --storage postgresql+psycopg://user@host/database",
 )
+@click.option(
+    "--worker",
+    is_flag=True,
+    help="Only help the search that others run with the same arguments and --storage; it leaves no files. "
+    "Example: --storage postgresql+psycopg://user@host/database --worker",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed. Example: --seed 1")
 @click.option(
     "-o",
@@ -109,7 +116,7 @@ OBJECTIVES = ("size", "download", "macs", "memory", "latency")
     help="Folder for the winner, its recipe, the report and all trials. Example: -o small",
 )
 @common_options
-def squeeze(model, data, validation, held_out, split, scale, techniques, as_json, **options):
+def squeeze(model, data, validation, held_out, split, scale, techniques, worker, as_json, **options):
     """Squeezes MODEL: finds the combination of techniques that makes it smallest within a drop.
 
     MODEL is a .keras or .h5 file, or a SavedModel folder, compiled as it was trained. Run again with the same
@@ -120,6 +127,8 @@ def squeeze(model, data, validation, held_out, split, scale, techniques, as_json
       tfsqueeze squeeze model.keras --data train.npz --max-drop 0.02
       tfsqueeze squeeze model.keras --data train/ --validation val/ --scale 1/255 --objective latency
     """
+    if worker and options["storage"] is None:
+        raise click.UsageError("--worker needs the --storage that it shares with others.")
     with working("Loading TensorFlow"):
         from tfsqueeze.core.data import input_specs
         from tfsqueeze.models.load import load_model
@@ -141,6 +150,10 @@ def squeeze(model, data, validation, held_out, split, scale, techniques, as_json
     options["techniques"] = techniques and [name.strip() for name in techniques.split(",")]
     # The search shows its own progress on stderr; stdout is for the result.
     with contextlib.redirect_stdout(sys.stderr):
+        if worker:
+            with tempfile.TemporaryDirectory() as folder:
+                search(original, train, chosen_by, **{**options, "output": folder}, worker=True)
+            return
         found = search(original, train, chosen_by, held_out=kept, **options)
     if validation is not None:
         # All that the recipe needs is in files: it can name them.

@@ -1,9 +1,12 @@
 """Squeezing tiny models: the winner, its recipe, going on, and what is refused."""
 
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
+import optuna
 import pytest
 from click.testing import CliRunner
 
@@ -15,6 +18,7 @@ from tfsqueeze.search.squeezing.squeeze import split_examples
 from tfsqueeze.search.squeezing.stages import Search
 from tfsqueeze.search.squeezing.techniques import Repertoire
 from tfsqueeze.search.studies.study import Study
+from tfsqueeze.search.studies.workers import WORKER
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(400, 8, 8, 1)).astype("float32")
@@ -83,6 +87,10 @@ def test_the_winner_is_smaller_within_the_drop_and_judged_by_its_file(found):
     assert "Chosen (*)" in str(found)
     assert "separable: not asked for" in str(found)
     assert json.loads((found.output / "report.json").read_text())["is_within"]
+    sizes = [found.file_of(one).stat().st_size for one in found.front]
+    assert sizes == [one.bytes for one in found.front]
+    kept = {found.file_of(one).parent for one in found.front}
+    assert {one for one in (found.output / "attempts").iterdir() if one.is_dir()} == kept
 
 
 def test_the_recipe_makes_the_winner_again(found, tmp_path):
@@ -160,6 +168,37 @@ def test_the_command_squeezes_and_its_recipe_runs_alone(network, tmp_path):
     assert json.loads(result.stdout)["best"]["verdict"]["examples"] == 120
     again = tfs.Recipe.from_file(tmp_path / "out" / "recipe.yaml").run(output=tmp_path / "again")
     assert again.path.read_bytes() == (tmp_path / "out" / "model.tflite").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_worker_joins_the_search_and_leaves_no_files(network, tmp_path):
+    network.save(tmp_path / "m.keras")
+    for name, (x, y) in {"t": TRAIN, "v": VALIDATION}.items():
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y)
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    common = f"m.keras --data t.npz --validation v.npz --trials 6 --trainings 1 --epochs 1 --storage {url}"
+    options = f"{common} --techniques channels,quantization --max-drop 0.05".split()
+
+    def begin(*more):
+        command = [sys.executable, "-m", "tfsqueeze_command", "squeeze", *options, *more]
+        return subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    worker, main = begin("--worker"), begin("-o", "out", "--json")
+    (said, told), (result, errors) = worker.communicate(timeout=400), main.communicate(timeout=400)
+    assert (worker.returncode, main.returncode) == (0, 0), told + errors
+    assert said == ""
+    assert json.loads(result)["best"]["verdict"]["examples"] == 120
+    assert {one.name for one in tmp_path.iterdir()} == {"m.keras", "t.npz", "v.npz", "shared.db", "out"}
+    trials = optuna.load_study(study_name="candidates", storage=url).trials
+    assert len(trials) == 6
+    assert len({str(trial.user_attrs[WORKER]) for trial in trials}) == 2
+
+
+def test_a_worker_needs_the_storage_of_the_others(network, tmp_path):
+    with pytest.raises(ValueError, match="A worker needs the `storage`"):
+        tfs.squeeze(network, TRAIN, VALIDATION, worker=True, output=tmp_path)
 
 
 def test_examples_are_parted_at_random():

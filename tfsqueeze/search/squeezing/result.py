@@ -12,8 +12,8 @@ from tfsqueeze.reporting.plots import COLOURS, new_figure, saved
 from tfsqueeze.reporting.presentation import Presentation
 from tfsqueeze.reporting.tables import Table
 from tfsqueeze.search.pareto import pareto_front
+from tfsqueeze.search.squeezing.attempts import Attempt, attempt_folder
 from tfsqueeze.search.squeezing.paired_test import Verdict
-from tfsqueeze.search.squeezing.stages import Attempt
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,6 +60,23 @@ class Squeezed(Presentation):
             self.attempts, cost=lambda one: one.cost, loss=lambda one: one.verdict.drop
         )
         return cheapest_first[::-1]
+
+    def file_of(self, attempt: Attempt) -> Path:
+        """The `.tflite` file of an attempt of the front.
+
+        Raises:
+            ValueError: if it is not there: another machine made it, or it is not of the front.
+
+        Example:
+            >>> [(found.file_of(one), one.verdict.drop) for one in found.front]
+        """
+        path = attempt_folder(self.output, attempt.candidate, attempt.epochs) / "model.tflite"
+        if not path.exists():
+            raise ValueError(
+                f"There is no {str(path)!r}. Files are kept of the attempts in `front`, on the "
+                "machine that made them."
+            )
+        return path
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model as plain data."""

@@ -16,10 +16,11 @@ from tfsqueeze.recipe.folder import model_fingerprint
 from tfsqueeze.recipe.run_data import RunData
 from tfsqueeze.reporting.compare import compare
 from tfsqueeze.reporting.report import report
+from tfsqueeze.search.squeezing.attempts import Attempt
 from tfsqueeze.search.squeezing.objectives import Objective
 from tfsqueeze.search.squeezing.paired_test import Judge
 from tfsqueeze.search.squeezing.result import Squeezed
-from tfsqueeze.search.squeezing.stages import Attempt, Search
+from tfsqueeze.search.squeezing.stages import Search
 from tfsqueeze.search.squeezing.techniques import NAMES, Repertoire
 from tfsqueeze.search.studies.samplers import SAMPLERS
 
@@ -49,8 +50,9 @@ def squeeze(
     storage: str | None = None,
     seed: int = 0,
     output="squeezed",
+    worker: bool = False,
     progress: bool = True,
-) -> Squeezed:
+) -> Squeezed | None:
     """Finds the smallest version of a model that is still good enough, by combining techniques.
 
     First come candidates that need no training: blocks and channels removed and repaired, separable and
@@ -92,11 +94,13 @@ def squeeze(
         seed: of everything random.
         output: folder for the winner (`model.keras`, `model.tflite`, `recipe.yaml`), `report.json` and all
             trials.
+        worker: whether this process only helps a search that others have the same `storage` of: it leaves
+            the winner to them, and its `output` may be deleted when the search is over.
         progress: whether to show trials, the best so far and the time left.
 
     Returns:
         A `Squeezed`: `.model`, `.path`, `.front`, `.report`, `.recipe`. If nothing is good enough, it is the
-        best trade found; `is_within` tells.
+        best trade found; `is_within` tells. A worker returns None.
 
     Raises:
         ValueError: if the model is no better than chance, there are too few validation examples to tell
@@ -123,6 +127,11 @@ def squeeze(
         raise ValueError(f"`confidence` must be in [0.5, 1). Received: confidence={confidence!r}.")
     if time_budget is not None:
         check_positive("time_budget", time_budget)
+    if worker and storage is None:
+        raise ValueError(
+            "A worker needs the `storage` that it shares with others, such as "
+            "'postgresql+psycopg://user@host/database'. Received: storage=None."
+        )
     _check_trainable(model)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -157,8 +166,7 @@ def squeeze(
         progress=progress,
     )
     attempts = search.search(sampler, trials, trainings, time_budget)
-    best = _best(attempts)
-    return _finished(search, best, attempts, metric, held_out, confidence)
+    return None if worker else _finished(search, attempts, metric, held_out, confidence)
 
 
 def split_examples(examples: Examples, part: float, *, seed: int = 0) -> tuple[Examples, Examples]:
@@ -182,8 +190,9 @@ def _best(attempts: list[Attempt]) -> Attempt:
     return min(attempts, key=lambda one: (one.verdict.upper, one.cost))
 
 
-def _finished(search: Search, best: Attempt, attempts, metric, held_out, confidence) -> Squeezed:
-    """Writes the winner and the reports."""
+def _finished(search: Search, attempts, metric, held_out, confidence) -> Squeezed:
+    """Writes the winner and the reports, and deletes what only the search needed."""
+    best = _best(attempts)
     made = search.run(best.setting, best.epochs, search.folder(best.candidate, best.epochs))
     recipe, output = search.recipe(best.setting, best.epochs), search.output
     for name, write in {
@@ -218,6 +227,7 @@ def _finished(search: Search, best: Attempt, attempts, metric, held_out, confide
     )
     found.to_json(output / "report.json")
     found.to_markdown(output / "report.md")
+    search.delete_but([best, *found.front])
     return found
 
 

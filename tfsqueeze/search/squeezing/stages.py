@@ -1,9 +1,10 @@
 """The two stages of `squeeze`: quick candidates without training, then training along their front."""
 
 import math
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.recipe.recipe import Recipe
 from tfsqueeze.recipe.run_data import RunData
 from tfsqueeze.reporting.report import Report, report
+from tfsqueeze.search.squeezing.attempts import ATTEMPTS, Attempt, attempt_folder
 from tfsqueeze.search.squeezing.front import (
     CANDIDATE,
     LARGEST_NUMBER,
@@ -23,7 +25,7 @@ from tfsqueeze.search.squeezing.front import (
     front_of,
 )
 from tfsqueeze.search.squeezing.objectives import Objective
-from tfsqueeze.search.squeezing.paired_test import Judge, Verdict
+from tfsqueeze.search.squeezing.paired_test import Judge
 from tfsqueeze.search.squeezing.techniques import Repertoire
 from tfsqueeze.search.studies.samplers import make_sampler
 from tfsqueeze.search.studies.space import Range, Space
@@ -37,33 +39,6 @@ FEWEST_EXAMPLES = 64
 TURNS = 3
 QUICK_SHARE = 0.4
 WITHIN = "within"
-ATTEMPTS = "attempts"
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A candidate, trained for some epochs and judged as a file.
-
-    Attributes:
-        candidate: its number among the quick candidates.
-        setting: an option for each technique.
-        epochs: it was trained; 0 for none.
-        cost: relative to the baseline, less is better.
-        bytes: of the file.
-        verdict: how it compares with the baseline.
-    """
-
-    candidate: int
-    setting: dict[str, Any]
-    epochs: int
-    cost: float
-    bytes: int
-    verdict: Verdict
-
-    @classmethod
-    def of(cls, stored: dict) -> "Attempt":
-        """The attempt as it was noted with a trial."""
-        return cls(**{**stored, "verdict": Verdict(**stored["verdict"])})
 
 
 @dataclass
@@ -210,7 +185,14 @@ class Search:
 
     def folder(self, candidate: int, epochs: int) -> Path:
         """Where an attempt keeps its steps and its file."""
-        return self.output / "attempts" / f"candidate-{candidate}-epochs-{epochs}"
+        return attempt_folder(self.output, candidate, epochs)
+
+    def delete_but(self, kept: Sequence[Attempt]) -> None:
+        """Deletes the steps and files of all attempts but these."""
+        folders = {self.folder(one.candidate, one.epochs) for one in kept}
+        for folder in (self.output / ATTEMPTS).glob("candidate-*"):
+            if folder not in folders:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, setting, epochs: int, folder: Path):
         """Runs a candidate's recipe, or takes what an earlier run left."""
