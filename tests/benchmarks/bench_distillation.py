@@ -105,7 +105,9 @@ def compare_steps(arguments) -> None:
         return lambda turn: model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=[turn])
 
     def forward(turn):
-        run, batches = tf.function(functools.partial(resnet8(16), training=False)), iter(data)
+        # Compiled as `fit` compiles the steps of the other sides.
+        run = tf.function(functools.partial(resnet8(16), training=False), jit_compile=True)
+        batches = iter(data)
         for _ in range(steps):
             turn.begin()
             run(next(batches)[0])
@@ -199,12 +201,13 @@ def distort(image, seed):
     )
 
 
-def stored_data(cache, data, teacher, seed, side):
+def stored_data(cache, data, teacher, seed, limit, side):
     """The stored answers and the batches for one side; a running teacher sees the same images."""
     (x, y), _ = data
+    if limit is not None:
+        x, y = x[: limit * cifar10.BATCH_SIZE], y[: limit * cifar10.BATCH_SIZE]
     top_k = 5 if side == "five classes" else None
     folder = cache / f"soft-labels-{top_k}-{len(x)}"
-    x = x.astype("float32")
     labels = kd.SoftLabels.write(folder, teacher, x, top_k=top_k, augment=distort, batch_size=250)
     batches = labels.dataset(x, y, augment=distort, batch_size=cifar10.BATCH_SIZE, seed=seed)
     if side == "running teacher":
@@ -217,7 +220,7 @@ STORED = ("running teacher", "all classes", "five classes")
 
 def stored(cache, data, teacher, seed, limit, side) -> tuple[float]:
     """Accuracy of the half-width student."""
-    source, batches = stored_data(cache, data, teacher, seed, side)
+    source, batches = stored_data(cache, data, teacher, seed, limit, side)
     keras.utils.set_random_seed(seed)
     net = resnet8(8)
     fitted(tfs.Distiller(net, source, alpha=ALPHA, temperature=TEMPERATURE), batches, STUDENT_EPOCHS, limit)
@@ -228,13 +231,13 @@ def compare_stored_steps(cache, data, teacher, limit) -> None:
     """Prints the time of a step from stored logits over that with a running teacher, and that of storing."""
     steps = limit or 300
     start = time.perf_counter()
-    sources = [stored_data(cache, data, teacher, 0, side) for side in STORED]
+    sources = [stored_data(cache, data, teacher, 0, limit, side) for side in STORED]
     print(f"{time.perf_counter() - start:.0f} s to store (seconds where it was done before)")
 
     def training(source, batches):
         model = tfs.Distiller(resnet8(8), source, alpha=ALPHA, temperature=TEMPERATURE)
         model.compile("adam", FROM_LOGITS)
-        return lambda turn: model.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=[turn])
+        return lambda turn: model.fit(batches.repeat(), steps_per_epoch=steps, verbose=0, callbacks=[turn])
 
     running, *others = take_turns([training(*source) for source in sources])
     for side, seconds in zip(STORED[1:], others, strict=True):

@@ -53,6 +53,39 @@ def test_activations_of_operations_and_what_is_told():
         outputs_of(model, "softmx")
 
 
+class Ending(keras.Model):
+    """A subclassed network whose end does not show from outside."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.head = layers.Dense(4)
+        self.end = end
+
+    def call(self, x):
+        return self.end(self.head(x))
+
+
+@pytest.mark.parametrize(
+    ("end", "activation"),
+    [(ops.softmax, "softmax"), (ops.sigmoid, "sigmoid"), (ops.relu, "linear"), (lambda x: x, "linear")],
+)
+def test_what_does_not_show_is_tried_out(end, activation):
+    model = Ending(end)
+    model(np.ones((2, 6)))
+    x = keras.Input((6,))
+    kinds = [outputs_of(one)[0].activation for one in (model, keras.Model(x, model(x)))]
+    assert kinds == [activation, activation]
+    as_function = keras.Model(x, layers.Dense(4, activation=lambda x: end(x))(x))
+    assert outputs_of(as_function)[0].activation == activation
+
+
+def test_averaged_probabilities_are_known_for_what_they_are():
+    x = keras.Input((6,))
+    both = [layers.Dense(3, activation="softmax")(x) for _ in range(2)]
+    model = keras.Model(x, [layers.Average()(both), layers.Add()(both), layers.Dense(3, name="head")(x)])
+    assert [output.activation for output in outputs_of(model)] == ["softmax", "linear", "linear"]
+
+
 def test_logits_and_probabilities_teach_alike():
     x, _ = images()
     student, teacher = convnet(), convnet(8)
@@ -68,7 +101,7 @@ def test_logits_and_probabilities_teach_alike():
 def test_class_map_reorders_and_selects_the_teachers_classes():
     x, _ = images()
     student, teacher = convnet(), convnet(8, classes=5)
-    order = [4, 0, 2]
+    order = np.array([4, 0, 2])
     selected = rewrite(teacher)
     head = selected.get_layer("head")
     image = keras.Input((8, 8, 3))
@@ -78,6 +111,7 @@ def test_class_map_reorders_and_selects_the_teachers_classes():
     expected = logs_of(tfs.Distiller(student, twin, teacher_activation="softmax"), x)["distillation_loss"]
     found = logs_of(tfs.Distiller(student, teacher, class_map=order), x)["distillation_loss"]
     np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert tfs.Distiller(student, teacher, class_map=order).get_config()["class_map"] == [4, 0, 2]
     assert head.units == 5
     with pytest.raises(ValueError, match=r"index of the teacher's class, from 0 to 4. Received: \[0, 5, 1\]"):
         tfs.Distiller(student, teacher, class_map=[0, 5, 1])

@@ -1,24 +1,32 @@
 """Whether a network's output is logits or probabilities."""
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import layers, ops
 from keras.src.models.functional import Functional
 
+from tfsqueeze.core.data import input_specs, pack_inputs, random_examples
+
 ACTIVATIONS = ("softmax", "sigmoid", "linear")
 PASSING = (layers.Reshape, layers.Flatten, layers.Identity, layers.Dropout, layers.Permute)
+EXAMPLES = 8
 SMALLEST = 1e-30
 """Probabilities below are taken for it: their logarithm must stay finite."""
 
 
-def activation_of(tensor) -> str:
+def activation_of(tensor) -> str | None:
     """ "softmax", "sigmoid" or "linear": what made an output tensor of a graph, behind mere reshaping.
+
+    None where a graph does not show it: subclassed models, layers and functions of the user's, merged
+    outputs.
 
     Args:
         tensor: a KerasTensor of a Functional or Sequential model's outputs.
     """
     history = getattr(tensor, "_keras_history", None)
     if history is None:
-        return "linear"
+        return None
     operation, index = history.operation, history.tensor_index
     graph = getattr(operation, "_functional", None) or operation
     if isinstance(graph, Functional):
@@ -30,16 +38,47 @@ def activation_of(tensor) -> str:
     return _own_activation(operation)
 
 
-def _own_activation(operation) -> str:
+def seen_activations(model: keras.Model, count: int) -> list[str]:
+    """ "softmax", "sigmoid" or "linear" for each output, by what random inputs give.
+
+    Shares that add up to 1 are those of a softmax; numbers that are all between 0 and 1 those of a sigmoid. A
+    model that does not take random inputs counts as linear.
+
+    Args:
+        model: a built model.
+        count: how many outputs it has.
+    """
+    specs = input_specs(model)
+    try:
+        outputs = model(pack_inputs(model, random_examples(specs, EXAMPLES).inputs), training=False)
+    except (ValueError, TypeError, tf.errors.OpError):
+        return ["linear"] * count
+    return [
+        _seen(ops.convert_to_numpy(ops.cast(output, "float32"))) for output in keras.tree.flatten(outputs)
+    ]
+
+
+def _seen(values: np.ndarray) -> str:
+    if not (values >= 0).all() or not (values <= 1).all():
+        return "linear"
+    if values.shape[-1] > 1 and np.allclose(values.sum(axis=-1), 1, atol=0.01):
+        return "softmax"
+    return "sigmoid" if (values > 0).all() and (values < 1).all() else "linear"
+
+
+def _own_activation(operation) -> str | None:
     if isinstance(operation, layers.TimeDistributed):
         return _own_activation(operation.layer)
     if not isinstance(operation, keras.Layer):
         name = type(operation).__name__.lower()
-        return name if name in ACTIVATIONS else "linear"
+        return name if name in ACTIVATIONS else None
     if isinstance(operation, layers.Softmax):
         return "softmax"
-    name = getattr(getattr(operation, "activation", None), "__name__", "linear")
-    return name if name in ACTIVATIONS else "linear"
+    function = getattr(operation, "activation", None)
+    name = getattr(function, "__name__", None)
+    if name in ACTIVATIONS:
+        return name
+    return "linear" if str(getattr(function, "__module__", "")).startswith("keras.") else None
 
 
 def logits_of(output, activation: str):

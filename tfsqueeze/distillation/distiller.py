@@ -12,7 +12,7 @@ from keras.src.losses.loss import unscale_loss_for_distribution
 from tfsqueeze.core.images import fit_images
 from tfsqueeze.distillation import label_loss, loss_list, settings
 from tfsqueeze.distillation.loss_list import Losses
-from tfsqueeze.distillation.output_pairs import outputs_of, pair_outputs
+from tfsqueeze.distillation.output_pairs import outputs_of, pair_outputs, plain_map
 from tfsqueeze.distillation.regression import Regression
 from tfsqueeze.distillation.settings import Setting
 from tfsqueeze.distillation.soft_labels import SoftLabels
@@ -53,7 +53,7 @@ class Distiller(StudentModel):
         class_map: for each of the student's classes the index of the teacher's, where order or number
             differ; a list, or a dict of lists by output.
         student_activation: "softmax", "sigmoid" or "linear" (logits), or a dict by output; None to read it
-            from the last layer. Without a graph outputs are taken for logits.
+            from the last layer; where that does not show it, from what the network makes of random inputs.
         teacher_activation: the same for the teacher.
         name: of this model.
 
@@ -96,14 +96,14 @@ class Distiller(StudentModel):
         self._given = loss_list.read_losses(losses)
         self._alpha = settings.check_alpha(alpha)
         self._temperature = settings.check_temperature(temperature)
-        self._options = {
-            "class_map": class_map,
-            "student_activation": student_activation,
-            "teacher_activation": teacher_activation,
-        }
         own = outputs_of(student, student_activation)
         settings.check_alpha_names(self._alpha, [output.name for output in own])
         pairs = pair_outputs(own, outputs_of(teacher, teacher_activation), class_map)
+        self._options = {
+            "class_map": plain_map(class_map),
+            "student_activation": student_activation,
+            "teacher_activation": teacher_activation,
+        }
         kinds = [loss for loss, _ in self._given] or [SoftTargets()]
         self._teaching = Teaching(student, teacher, kinds, pairs)
         with self.distribute_strategy.scope():

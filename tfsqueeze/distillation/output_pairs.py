@@ -11,7 +11,7 @@ from keras.src.backend import compute_output_spec
 from tfsqueeze.core.checks import check_choice, did_you_mean, has_graph
 from tfsqueeze.core.data import input_struct
 from tfsqueeze.core.outputs import output_names
-from tfsqueeze.distillation.activations import ACTIVATIONS, activation_of
+from tfsqueeze.distillation.activations import ACTIVATIONS, activation_of, seen_activations
 from tfsqueeze.distillation.loss import resized
 
 
@@ -79,7 +79,7 @@ def outputs_of(model: keras.Model, activations=None) -> list[Output]:
     Args:
         model: any built model.
         activations: "softmax", "sigmoid" or "linear" for all outputs, a dict of these by output, or None
-            to read them from the last layers; without a graph outputs are taken for logits.
+            to read them from the last layers, and where these do not show it from what random inputs give.
     """
     struct = (getattr(model, "_functional", None) or model)._outputs_struct if has_graph(model) else None
     if struct is None:
@@ -87,11 +87,15 @@ def outputs_of(model: keras.Model, activations=None) -> list[Output]:
     tensors, names = keras.tree.flatten(struct), output_names(model, struct)
     told = activations if isinstance(activations, Mapping) else dict.fromkeys(names, activations)
     check_names(told, names, "activations")
-    outputs = []
-    for name, tensor in zip(names, tensors, strict=True):
+    for name in names:
         check_choice("activation", told.get(name), (None, *ACTIVATIONS))
-        outputs.append(Output(name, tuple(tensor.shape), told.get(name) or activation_of(tensor)))
-    return outputs
+    known = [told.get(name) or activation_of(tensor) for name, tensor in zip(names, tensors, strict=True)]
+    if None in known:
+        known = [one or other for one, other in zip(known, seen_activations(model, len(known)), strict=True)]
+    return [
+        Output(name, tuple(tensor.shape), activation)
+        for name, tensor, activation in zip(names, tensors, known, strict=True)
+    ]
 
 
 def pair_outputs(student: list[Output], teacher: list[Output], class_map=None) -> list[OutputPair]:
@@ -115,6 +119,13 @@ def pair_outputs(student: list[Output], teacher: list[Output], class_map=None) -
         mapping = _checked_map(maps.get(output.name), teacher[index])
         pairs.append(OutputPair(output, teacher[index], index, mapping))
     return pairs
+
+
+def plain_map(class_map):
+    """A class map, or one by output, as lists that JSON can hold."""
+    if isinstance(class_map, Mapping):
+        return {name: plain_map(part) for name, part in class_map.items()}
+    return class_map if class_map is None else [_plain(index) for index in class_map]
 
 
 def check_names(given, names: list[str], argument: str) -> None:
