@@ -18,7 +18,8 @@ speech: a quarter of the width on spoken digits: alone, by the teacher, over an 
 two of its kind learning from each other, and with exits that its own end teaches.
 
 All of one part get the same optimizer (Adam, cosine). Finished runs are kept in the cache folder and not
-repeated, so that the hours can be had in pieces; `--limit` makes a trial of so many steps per epoch.
+repeated, so that the hours can be had in pieces; `--limit` makes a trial of so many steps per epoch, which is
+judged by 500 examples.
 """
 
 import argparse
@@ -97,7 +98,7 @@ def compare_steps(arguments) -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 255, (8 * BATCH, 32, 32, 3)).astype("float32")
     data = tf.data.Dataset.from_tensor_slices((x, rng.integers(0, 10, len(x)))).batch(BATCH).cache().repeat()
-    steps = arguments.limit or 400
+    steps = max(arguments.limit or 400, 2 * BLOCK)
 
     def training(make, with_features):
         model = make(resnet8(8), resnet8(16), with_features)
@@ -229,7 +230,7 @@ def stored(cache, data, teacher, seed, limit, side) -> tuple[float]:
 
 def compare_stored_steps(cache, data, teacher, limit) -> None:
     """Prints the time of a step from stored logits over that with a running teacher, and that of storing."""
-    steps = limit or 300
+    steps = max(limit or 300, 2 * BLOCK)
     start = time.perf_counter()
     sources = [stored_data(cache, data, teacher, 0, limit, side) for side in STORED]
     print(f"{time.perf_counter() - start:.0f} s to store (seconds where it was done before)")
@@ -312,7 +313,8 @@ def measure(arguments) -> None:
     cache, part, limit = arguments.cache, arguments.part, arguments.limit
     task = speech if part == "speech" else cifar10
     data = task.load(cache)
-    data = data[0], (data[1][0].astype("float32"), data[1][1])
+    some = slice(None if limit is None else 500)
+    data = data[0], (data[1][0][some].astype("float32"), data[1][1][some])
     teacher = task.baseline(cache, data[0], TEACHER_SEED)
     print(f"teacher: {accuracy(teacher, data[1]):.3f}", flush=True)
     if part == "stored":

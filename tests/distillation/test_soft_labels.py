@@ -104,6 +104,15 @@ def test_augmentation_is_repeated_exactly(tmp_path):
     with pytest.raises(ValueError, match="written with `augment`: give the same"):
         labels.dataset(x, y)
 
+    def upside_down(image, seed):
+        return tf.image.stateless_random_flip_up_down(image, seed)
+
+    with pytest.raises(ValueError, match="`augment` makes something else of the first examples"):
+        labels.dataset(x, y, augment=upside_down)
+    written["augment"] = upside_down
+    with pytest.raises(ValueError, match="was begun with another `augment`"):
+        SoftLabels.write(tmp_path / "labels", teacher, x, dtype="float32", **written)
+
 
 def test_interrupted_writing_goes_on(tmp_path):
     x, _ = images(40)

@@ -249,8 +249,7 @@ class Distiller(StudentModel):
             "student": pack(self.student),
             "teacher": pack(self.teacher),
             "losses": [[pack(loss), weight] for loss, weight in self._given] or None,
-            "alpha": settings.pack(self._alpha),
-            "temperature": settings.pack(self._temperature),
+            **settings.packed(self._alpha, self._temperature),
             **self._options,
         }
 
@@ -261,8 +260,7 @@ class Distiller(StudentModel):
             unpack = keras.saving.deserialize_keras_object
             models = {role: unpack(config[role]) for role in ("student", "teacher")}
             losses = [(unpack(loss), weight) for loss, weight in config["losses"] or []] or None
-        values = {name: settings.unpack(config[name]) for name in ("alpha", "temperature")}
-        return cls(**{**config, **models, **values, "losses": losses})
+        return cls(**{**settings.unpacked(config), **models, "losses": losses})
 
     def _lesson(self, x, y):
         """What the teacher is called on."""

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfsqueeze.core.data import Examples, InputSpec, arrays, cast, collect, stream
+from tfsqueeze.core.data import Examples, InputSpec, arrays, cast, stream
 from tfsqueeze.distillation.label_store import example_digests
 
 STREAM_BUFFER = 1024
@@ -26,11 +26,10 @@ def numbered_batches(
     """Batches of (rows, {"inputs", "targets", "weights"}), the latter two where there are any.
 
     Arrays are cut where they are, in memory or mapped from a file. What can only be read in order (a dataset,
-    a `PyDataset`, a function that returns an iterable) is read once per pass and shuffled in a buffer. An
-    iterator that can be read only once is read into memory.
+    a `PyDataset`, a function that returns an iterable) is read once per pass and shuffled in a buffer.
 
     Args:
-        data: the examples, in the forms of `core.data.stream`.
+        data: the examples, in the forms of `core.data.stream`; no iterator that can be read only once.
         specs: the teacher's inputs.
         digests: of the stored examples, uint8 of shape (examples, 8).
         epochs: passes; the rows of the second begin at the number of examples.
@@ -42,7 +41,6 @@ def numbered_batches(
         ValueError: if the examples are not those of the digests: of arrays at once, else of the first batch
             at once, and of others while they are read.
     """
-    data = collect(data, specs) if isinstance(data, Iterator) else data
     whole = arrays(data, specs)
     if whole is None:
         return _from_stream(data, specs, digests, epochs, batch_size, shuffle, seed)

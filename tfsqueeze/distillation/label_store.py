@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from tfsqueeze.core.files import atomic_write, check_writable
 
 FACTS, EXAMPLES = "facts.json", "examples.bin"
 VERSION = 2
+PROGRESS = ("rows", "is_finished", "marks")
+"""What of the facts comes about while writing."""
 DIGEST_BYTES = 8
 REMEDY = "Delete the folder and write the labels anew."
 
@@ -51,6 +53,7 @@ class Facts:
         epochs: passes over the data, each with its own augmentation.
         rows: rows written so far.
         is_finished: whether all are.
+        marks: by which the augmentation is known again; empty without one.
     """
 
     outputs: list[StoredOutput]
@@ -62,6 +65,7 @@ class Facts:
     epochs: int
     rows: int = 0
     is_finished: bool = False
+    marks: list[float] = field(default_factory=list)
     version: int = VERSION
 
     def columns(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -79,7 +83,7 @@ class Facts:
     def settings(self) -> dict[str, str]:
         """What must be the same to go on writing, as text."""
         present = _plain(self)
-        return {name: str(value) for name, value in present.items() if name not in ("rows", "is_finished")}
+        return {name: str(value) for name, value in present.items() if name not in PROGRESS}
 
 
 def values_file(output: int) -> str:

@@ -1,6 +1,6 @@
 """Running a teacher over a dataset and keeping what it says."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ from tfsqueeze.core.checks import check_choice, check_count, check_model
 from tfsqueeze.core.data import Examples, input_specs, pack_inputs, stream
 from tfsqueeze.core.resuming import check_same_work, weights_digest
 from tfsqueeze.distillation.activations import logits_of
+from tfsqueeze.distillation.augmenting import are_same_marks, augmented, marks_of
 from tfsqueeze.distillation.capture import Capture
 from tfsqueeze.distillation.label_store import (
     DIGEST_BYTES,
@@ -23,8 +24,6 @@ from tfsqueeze.distillation.label_store import (
     values_file,
 )
 from tfsqueeze.distillation.output_pairs import check_names, outputs_of
-
-Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class LabelWriter:
@@ -90,12 +89,25 @@ class LabelWriter:
                     f"{str(self._store.path)!r} holds soft labels of other data, or in another order. "
                     "Give the same data, unshuffled, or another folder."
                 )
+            if rows[0] == 0 and self._augment is not None:
+                self._mark(batch.inputs)
             if len(known) == len(batch):
                 continue
             inputs = {name: array[len(known) :] for name, array in batch.inputs.items()}
             if self._augment is not None:
                 inputs = augmented(inputs, tf.constant(rows[len(known) :]), facts.seed, self._augment)
             yield inputs, digests[len(known) :]
+
+    def _mark(self, inputs) -> None:
+        """Keeps by what the augmentation is known again, or checks that it is the same."""
+        facts = self._facts
+        marks = marks_of(inputs, facts.seed, self._augment)
+        if facts.marks and not are_same_marks(facts.marks, marks):
+            raise ValueError(
+                f"{str(self._store.path)!r} was begun with another `augment`: the first examples come out "
+                "otherwise. Give the same function, or another folder."
+            )
+        facts.marks = facts.marks or marks
 
     def _passes(self, data, batch_size: int) -> Iterator[tuple[np.ndarray, Examples]]:
         """Rows and batches; what is finished is looked at once, and may grow if it is of one pass."""
@@ -131,19 +143,6 @@ class LabelWriter:
                 )
             columns[name] = np.clip(values, -limit, limit) if values.dtype.kind == "f" else values
         self._store.append(self._facts, {**columns, EXAMPLES: digests})
-
-
-def augmented(inputs: dict, rows, seed: int, augment: Augment) -> dict:
-    """Every input of every example changed as its row and the seed say."""
-    seeds = tf.stack([tf.fill(tf.shape(rows), tf.constant(seed, tf.int64)), tf.cast(rows, tf.int64)], axis=1)
-    return {
-        name: tf.map_fn(
-            lambda both: augment(both[0], both[1]),
-            (value, seeds),
-            fn_output_signature=tf.as_dtype(value.dtype),
-        )
-        for name, value in inputs.items()
-    }
 
 
 def _output_columns(index: int, output: StoredOutput, values: np.ndarray) -> dict[str, np.ndarray]:

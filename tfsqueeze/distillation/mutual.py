@@ -110,8 +110,7 @@ class MutualLearning(keras.Model):
         return {
             "name": self.name,
             "students": [keras.saving.serialize_keras_object(student) for student in self.students],
-            "alpha": settings.pack(self._alpha),
-            "temperature": settings.pack(self._temperature),
+            **settings.packed(self._alpha, self._temperature),
         }
 
     @classmethod
@@ -119,8 +118,7 @@ class MutualLearning(keras.Model):
         """Makes the cohort again; weights follow when it is loaded from a file."""
         with keras.saving.custom_object_scope(custom_objects or {}):
             students = [keras.saving.deserialize_keras_object(student) for student in config["students"]]
-        values = {name: settings.unpack(config[name]) for name in ("alpha", "temperature")}
-        return cls(**{**config, **values, "students": students})
+        return cls(**{**settings.unpacked(config), "students": students})
 
 
 def _lessons(students) -> dict[tuple[int, int], Teaching]:

@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 from keras import ops
 from keras.src.losses.loss import scale_loss_for_distribution
 
@@ -24,6 +25,12 @@ def weighted_mean(values, sample_weight=None, mask=None):
     if sample_weight is not None and len(values.shape) > 0:
         values = values * _to_rank(ops.cast(sample_weight, values.dtype), len(values.shape))
     return scale_loss_for_distribution(ops.divide_no_nan(ops.sum(values), count))
+
+
+def common_weights(sample_weight):
+    """Sample weights that are the same for all outputs, or None."""
+    weights = keras.tree.flatten(sample_weight)
+    return weights[0] if len(weights) == 1 else None
 
 
 def _to_rank(weights, rank: int):

@@ -8,7 +8,6 @@ from keras import ops
 from keras.src.losses.loss import unscale_loss_for_distribution
 
 from tfsqueeze.core.checks import check_graph, did_you_mean
-from tfsqueeze.core.data import input_struct
 from tfsqueeze.core.images import fit_images
 from tfsqueeze.core.rewrite import copy_compile, rewrite
 from tfsqueeze.distillation import exit_heads, settings
@@ -17,9 +16,9 @@ from tfsqueeze.distillation.exit_places import regular_places
 from tfsqueeze.distillation.features import Features
 from tfsqueeze.distillation.loss import pooled
 from tfsqueeze.distillation.output_pairs import outputs_of, pair_outputs
-from tfsqueeze.distillation.reduction import weighted_mean
+from tfsqueeze.distillation.reduction import common_weights, weighted_mean
 from tfsqueeze.distillation.settings import Setting
-from tfsqueeze.distillation.structures import scaling_policy
+from tfsqueeze.distillation.structures import placeholders, scaling_policy
 from tfsqueeze.distillation.teaching import Batch, Pass, Teaching
 
 
@@ -187,10 +186,10 @@ class SelfDistillation(keras.Model):
 
     def _hinted(self, hint, features, batch: Batch):
         target = ops.stop_gradient(ops.cast(pooled(hint), "float32"))
-        weights = keras.tree.flatten(batch.sample_weight)
+        weights = common_weights(batch.sample_weight)
         for adapter, value in zip(self.adapters, features, strict=True):
             own = ops.cast(adapter(pooled(value)), "float32")
-            yield weighted_mean(Features().compare(own, target), weights[0] if len(weights) == 1 else None)
+            yield weighted_mean(Features().compare(own, target), weights)
 
     def _track(self, tracker, value, y_pred) -> None:
         count = ops.shape(keras.tree.flatten(y_pred)[0])[0]
@@ -211,10 +210,7 @@ class SelfDistillation(keras.Model):
                 f"There are {self.exits}."
             )
         twin, index = rewrite(self.student), self.exits.index(place)
-        inputs = keras.tree.map_structure(
-            lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name),
-            input_struct(twin),
-        )
+        inputs = placeholders(twin)
         outputs, found = Capture(twin, {place}, "student")(inputs, training=None)
         features = self.bottlenecks[index](found[place])
         answers = [head(features) for head in self.classifiers[index]]
@@ -234,8 +230,7 @@ class SelfDistillation(keras.Model):
             "hints": self._hints,
             "hint_weight": self._hint_weight,
             "bottleneck": [pack(layer) for layer in self.bottlenecks],
-            "alpha": settings.pack(self._alpha),
-            "temperature": settings.pack(self._temperature),
+            **settings.packed(self._alpha, self._temperature),
         }
 
     @classmethod
@@ -245,9 +240,8 @@ class SelfDistillation(keras.Model):
         with keras.saving.custom_object_scope(custom_objects or {}):
             student = unpack(config["student"])
             stored = iter([unpack(layer) for layer in config["bottleneck"]])
-        values = {name: settings.unpack(config[name]) for name in ("alpha", "temperature")}
-        values["bottleneck"] = lambda shape: next(stored)
-        return cls(**{**config, **values, "student": student})
+        bottleneck = {"bottleneck": lambda shape: next(stored)}
+        return cls(**{**settings.unpacked(config), **bottleneck, "student": student})
 
 
 def _places(student, exits) -> list[str]:

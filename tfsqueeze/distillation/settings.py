@@ -65,6 +65,16 @@ def value_at(setting: Setting, step):
     return ops.convert_to_tensor(value, "float32")
 
 
+def packed(alpha, temperature) -> dict:
+    """Both settings as configurations that JSON can hold."""
+    return {"alpha": pack(alpha), "temperature": pack(temperature)}
+
+
+def unpacked(config: Mapping) -> dict:
+    """The configuration of a model with both settings made again."""
+    return {**config, **{name: unpack(config[name]) for name in ("alpha", "temperature")}}
+
+
 def pack(setting):
     """A setting as a configuration that JSON can hold."""
     if isinstance(setting, Mapping):

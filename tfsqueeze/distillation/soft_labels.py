@@ -1,13 +1,14 @@
 """Soft labels kept on disk: the teacher runs once, students learn from the file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfsqueeze.core.checks import check_count
-from tfsqueeze.core.data import InputSpec, arrays
+from tfsqueeze.core.data import InputSpec, arrays, collect, stream
+from tfsqueeze.distillation.augmenting import Augment, are_same_marks, augmented, marks_of
 from tfsqueeze.distillation.label_batches import numbered_batches
 from tfsqueeze.distillation.label_store import (
     EXAMPLES,
@@ -17,7 +18,7 @@ from tfsqueeze.distillation.label_store import (
     features_file,
     values_file,
 )
-from tfsqueeze.distillation.label_writing import Augment, LabelWriter, augmented
+from tfsqueeze.distillation.label_writing import LabelWriter
 from tfsqueeze.distillation.output_pairs import check_names
 from tfsqueeze.distillation.stored_teacher import StoredTeacher
 
@@ -139,8 +140,9 @@ class SoftLabels:
         if not isinstance(shuffle, bool):
             check_count("shuffle", shuffle)
         specs = [InputSpec(name, tuple(shape), dtype) for name, shape, dtype in self._facts.inputs]
+        data = _joined(x, y, sample_weight, specs)
         batches = numbered_batches(
-            _joined(x, y, sample_weight, specs),
+            data,
             specs,
             self._columns[EXAMPLES][: self.count],
             self._facts.epochs,
@@ -148,6 +150,8 @@ class SoftLabels:
             shuffle=shuffle,
             seed=seed,
         )
+        if augment is not None:
+            self._check_augment(next(stream(data, specs)).inputs, augment)
         batches = batches.map(
             lambda rows, parts: self._batch(rows, parts, augment), num_parallel_calls=tf.data.AUTOTUNE
         )
@@ -205,6 +209,13 @@ class SoftLabels:
             targets["labels"] = parts["targets"]
         return (inputs, targets, parts["weights"]) if "weights" in parts else (inputs, targets)
 
+    def _check_augment(self, inputs, augment) -> None:
+        if not are_same_marks(self._facts.marks, marks_of(inputs, self._facts.seed, augment)):
+            raise ValueError(
+                "`augment` makes something else of the first examples than what the soft labels were made "
+                "from. Give the function they were written with, and the same data in the same order."
+            )
+
     def _answers(self, rows) -> dict[str, tuple]:
         """Tensors of the stored rows; their shapes are known, which compiled steps need."""
         outputs, layers = self._facts.outputs, list(self._facts.features)
@@ -222,7 +233,8 @@ class SoftLabels:
 
 
 def _joined(x, y, sample_weight, specs):
-    """The arguments of `dataset` as one form of data."""
+    """The arguments of `dataset` as one form of data that can be read again."""
+    x = collect(x, specs) if isinstance(x, Iterator) else x
     if y is None and sample_weight is None:
         return x
     if arrays(x, specs) is None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
+from tfsqueeze.core.data import input_struct
+
 REGRESSIONS = {
     "mean_squared_error",
     "mean_absolute_error",
@@ -36,6 +38,14 @@ def is_regression(loss) -> bool:
     found = keras.losses.get(loss)
     name = getattr(found, "__name__", None) or type(found).__name__
     return keras.src.utils.naming.to_snake_case(name) in REGRESSIONS
+
+
+def placeholders(model: keras.Model):
+    """Inputs like those of a built model, to make another graph on."""
+    return keras.tree.map_structure(
+        lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name),
+        input_struct(model),
+    )
 
 
 def scaling_policy(models: Sequence[keras.Model]):

@@ -6,10 +6,10 @@ import keras
 from keras import ops
 
 from tfsqueeze.core.checks import check_positive
-from tfsqueeze.core.data import input_struct
 from tfsqueeze.core.images import fit_images
 from tfsqueeze.distillation.activations import logits_of
 from tfsqueeze.distillation.output_pairs import outputs_of
+from tfsqueeze.distillation.structures import placeholders
 from tfsqueeze.distillation.student_model import check_models
 
 
@@ -50,10 +50,7 @@ class Teachers(keras.Model):
         name: str = "teachers",
     ):
         combined = CombinedTeachers(teachers, weights, by_confidence, activations, name="combined")
-        inputs = keras.tree.map_structure(
-            lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name),
-            input_struct(teachers[0]),
-        )
+        inputs = placeholders(teachers[0])
         super().__init__(inputs=inputs, outputs=combined(inputs), name=name)
         self._settings = combined.settings()
 

@@ -11,7 +11,7 @@ from tfsqueeze.distillation.capture import Capture
 from tfsqueeze.distillation.keras_loss import KerasLoss
 from tfsqueeze.distillation.loss import Comparison, DistillationLoss, FeatureLoss, OutputLoss
 from tfsqueeze.distillation.output_pairs import OutputPair, check_names
-from tfsqueeze.distillation.reduction import weighted_mean
+from tfsqueeze.distillation.reduction import common_weights, weighted_mean
 from tfsqueeze.distillation.regression import Regression
 from tfsqueeze.distillation.soft_targets import SoftTargets
 from tfsqueeze.distillation.stored_teacher import StoredCapture, StoredTeacher
@@ -177,8 +177,7 @@ def _compare_features(loss, adapter, student, teacher, batch):
         features = adapter(features)
     pair = (ops.cast(x, "float32") for x in (features, teacher.feature(loss.teacher_layer)))
     values = loss.compare(*(x if mask is None else _shown(x, mask) for x in pair))
-    weights = keras.tree.flatten(batch.sample_weight)
-    return weighted_mean(values, weights[0] if len(weights) == 1 else None, mask)
+    return weighted_mean(values, common_weights(batch.sample_weight), mask)
 
 
 def _shown(features, mask):
