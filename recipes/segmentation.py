@@ -37,8 +37,9 @@ def main(data, output, epochs, limit):
         output, lambda: network(training[0].shape[1:], classes), training, validation, epochs=epochs or 15
     )
     result = workbench.run_steps(__file__, model, training, validation, output, epochs)
-    for name, net in {"whole": model, "shortened": result.model}.items():
-        click.echo(f"mean IoU {mean_iou(net, *validation):.4f}  {name}")
+    networks = {"whole": model, "shortened": result.model}
+    scores = {name: mean_iou(net, *validation) for name, net in networks.items()}
+    workbench.tell_scores("mean IoU", scores, output)
     return result
 
 

@@ -1,8 +1,9 @@
-"""A forecast with a recurrent network: fewer units, taught by all of them, in integers.
+"""A forecast with a recurrent network: fewer units, taught by all of them, in 8-bit weights.
 
-An LSTM reads a day of an hourly series and tells the next six hours. Units are removed with all their
-gates; the narrow network learns from the labels and from the wide one. Unrolled, the LSTM becomes a
-full-integer file; the dynamic-range file beside it needs no unrolling and no calibration.
+An LSTM reads a day of an hourly series and tells the next six hours. Units are removed with all their gates;
+the narrow network learns from the labels and from the wide one. The dynamic-range file keeps the loop over
+time. (Hardware that has integers only needs `unroll=True` in the layer and `quantize: int8` in the steps: a
+larger file, as every step in time is spelled out.)
 
 \b
 Data: an .npy file `series.npy` with one long series in --data; without, an hourly load with a daily and a
@@ -55,11 +56,11 @@ def windows(series, limit: int):
 
 
 def network() -> keras.Model:
-    """One LSTM, unrolled so that it converts to integers, and a dense layer."""
+    """One LSTM and two dense layers."""
     model = keras.Sequential(
         [
             keras.Input((PAST, 1), name="past"),
-            layers.LSTM(24, unroll=True, name="lstm"),
+            layers.LSTM(48, name="lstm"),
             layers.Dense(24, activation="relu", name="hidden"),
             layers.Dense(FUTURE, name="future"),
         ]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import tfsqueeze as tfs
+from tfsqueeze.reporting.compare import Comparison
 from tfsqueeze.reporting.plots import COLOURS, new_figure, saved
 
 BATCH_SIZE = 64
@@ -132,10 +133,17 @@ def run_steps(script: str, model, training, validation, output: Path, epochs: in
     (output / "report.md").write_text(result.to_markdown() + "\n", encoding="utf-8")
     (output / "report.json").write_text(json.dumps(result.to_dict(), indent=2, default=str), encoding="utf-8")
     plot_steps(result, output / "steps.png")
-    if isinstance(result.report, tfs.reporting.compare.Comparison):
+    if isinstance(result.report, Comparison):
         result.report.plot(output / "accuracy-size.png")
     click.echo(f"\nEverything is in {output}/: model.keras, report.md, steps.png, {result.path.name}")
     return result
+
+
+def tell_scores(metric: str, scores: dict[str, float], output: Path) -> None:
+    """Shows scores of a kind that recipes do not know, and writes them to `scores.json`."""
+    for name, score in scores.items():
+        click.echo(f"{metric} {score:.4f}  {name}")
+    (output / "scores.json").write_text(json.dumps(scores, indent=2), encoding="utf-8")
 
 
 class Announced:
@@ -175,6 +183,7 @@ def plot_steps(result, path: Path | None = None):
         axes.annotate(scores, (106, row), va="center", fontsize=9, color="#333333")
     axes.set_yticks(rows, [step.title for step in steps])
     axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
     axes.set_xlim(0, 150)
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("% of the first model's")

@@ -101,5 +101,6 @@ def check_cheaper_architectures(found, folder):
     assert found["separable MACs"] < 0.3
     assert found["separable trained"] > found["baseline"] - 5 * POINT
     assert found["mixed dtype"] == "bfloat16" and found["same weights"] is True
+    assert found["overflowing layers"][0] == 0 < found["overflowing layers"][1]
     assert found["mixed accuracy"] > found["baseline"] - 3 * POINT
     files_are_there(folder, "original.tflite", "separable-int8.tflite")
