@@ -129,3 +129,36 @@ def test_nothing_to_resize_and_no_graph():
 
     with pytest.raises(tfs.UnsupportedModelError, match="needs the graph"):
         tfs.with_input_size(ZOO["subclassed"](), 8)
+
+
+def test_a_factor_scales_every_input_that_has_a_size():
+    image, other, vector = keras.Input((16, 12, 3)), keras.Input((8, 8, 3)), keras.Input((5,))
+    pooled = [layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(x)) for x in (image, other)]
+    model = keras.Model([image, other, vector], layers.Dense(2)(layers.Concatenate()([*pooled, vector])))
+    half = tfs.with_input_size(model, 0.5)
+    assert [tuple(one.shape) for one in half.inputs] == [(None, 8, 6, 3), (None, 4, 4, 3), (None, 5)]
+    with pytest.raises(ValueError, match=r"A float `size` is a factor in \(0, 4\]. Received: size=24.0"):
+        tfs.with_input_size(model, 24.0)
+    with pytest.raises(ValueError, match="No input has a size that could be scaled"):
+        tfs.with_input_size(keras.Sequential([keras.Input((3,)), layers.Dense(2)]), 0.5)
+
+
+@pytest.mark.parametrize("name", ["residual", "concat", "nested", "depthwise"])
+def test_the_input_may_stay_and_be_resized_inside(name, tmp_path):
+    model = GRAPH_ZOO[name]()
+    inside = tfs.with_input_size(model, 0.75, keep_input=True)
+    assert inside.input_shape == model.input_shape
+    x = np.asarray(zoo_inputs(model))
+    size = tuple(round(0.75 * axis) for axis in x.shape[1:3])
+    resized = keras.ops.image.resize(x, size)
+    np.testing.assert_allclose(inside(x), tfs.with_input_size(model, size)(resized), rtol=1e-5, atol=1e-6)
+    inside.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(x), inside(x))
+    result = tfs.export_tflite(inside, tmp_path / "m.tflite", quantize="int8", representative_data=x)
+    assert result.path.exists()
+    assert not result.float_ops
+
+
+def test_only_images_are_resized_inside():
+    with pytest.raises(ValueError, match="`keep_input` is for images"):
+        tfs.with_input_size(GRAPH_ZOO["temporal"](), 0.5, keep_input=True)

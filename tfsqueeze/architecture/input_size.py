@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from tfsqueeze.architecture.carrying_over import CarryOver, does_not_fit, source_of
+from tfsqueeze.architecture.image_resizing import ImageResizing
 from tfsqueeze.architecture.spatial import (
     Propagation,
     Shape,
@@ -33,7 +34,15 @@ GLOBAL_POOLING = {
 RESIZING = (layers.Resizing, layers.CenterCrop, layers.RandomCrop)
 
 
-def with_input_size(model: keras.Model, size: int | tuple | Mapping[str, int | tuple]) -> keras.Model:
+LARGEST_FACTOR = 4
+
+
+def with_input_size(
+    model: keras.Model,
+    size: int | float | tuple | Mapping[str, int | tuple],
+    *,
+    keep_input: bool = False,
+) -> keras.Model:
     """Returns the same network, weights kept, for inputs of another spatial size.
 
     Works for networks whose weights do not depend on the size: fully convolutional ones, and those whose
@@ -44,7 +53,10 @@ def with_input_size(model: keras.Model, size: int | tuple | Mapping[str, int | t
     Args:
         model: a built Sequential or Functional model, nested models included.
         size: (height, width); an int for squares; (steps,) or an int for sequences; None in it leaves an axis
-            free. All inputs that have so many spatial axes get it; a dict by input name names them.
+            free. All inputs that have so many spatial axes get it; a dict by input name names them. A float
+            is a factor on the size that each input has, in (0, 4].
+        keep_input: whether images are still given at their old size, and the network makes them smaller
+            (bilinearly) itself: what calls it need not change.
 
     Returns:
         A new model, compiled as `model` is. `model` is not changed. `tfs.explain` lists the inputs, poolings
@@ -53,15 +65,16 @@ def with_input_size(model: keras.Model, size: int | tuple | Mapping[str, int | t
     Raises:
         UnsupportedModelError: if a layer's weights depend on the input size (a dense layer after Flatten,
             position embeddings), or features do not meet at that size; names the layer.
-        ValueError: if `size` is no size, or no input has spatial axes.
+        ValueError: if `size` is no size, no input has spatial axes, or what is no image is to be resized.
 
     Example:
         >>> small = tfs.with_input_size(model, 160)
+        >>> same_input = tfs.with_input_size(model, 0.5, keep_input=True)
 
     Source: the resolution multiplier of Howard et al., MobileNets, arXiv:1704.04861, section 3.4.
     """
     check_graph(model, "with_input_size()")
-    sizing = _Sizing(model, size)
+    sizing = _Sizing(model, size, keep_input)
     carried = CarryOver()
     try:
         sizing.measure()
@@ -69,6 +82,7 @@ def with_input_size(model: keras.Model, size: int | tuple | Mapping[str, int | t
             model,
             lambda layer: sizing.stand_in(layer) or carried.replace(layer),
             transfer=carried.transfer,
+            after=sizing.resizing,
             adapt=sizing.adapt,
         )
     except (ValueError, TypeError) as error:
@@ -81,8 +95,9 @@ def with_input_size(model: keras.Model, size: int | tuple | Mapping[str, int | t
 class _Sizing:
     """The new shape of every input, those of nested models included."""
 
-    def __init__(self, model: keras.Model, size):
+    def __init__(self, model: keras.Model, size, keep_input: bool):
         self._model = model
+        self._resized = _input_layers(model) if keep_input else {}
         self._channels_first = is_channels_first(model)
         self._specs = input_specs(model)
         self._shapes = _new_shapes(self._specs, size, self._channels_first)
@@ -93,6 +108,11 @@ class _Sizing:
         for spec in self._specs:
             old, new = (spatial_size(s, self._channels_first) for s in (spec.shape, self._shapes[spec.name]))
             if old != new:
+                if keep_input and len(old) != 2:
+                    raise ValueError(
+                        "`keep_input` is for images, of shape (batch, height, width, channels). Received: "
+                        f"input {spec.name!r} of shape {spec.shape}."
+                    )
                 self.done[spec.name] = {"size": f"{old} -> {new}"}
         self.text = "; ".join(f"{name}: {row['size']}" for name, row in self.done.items()) or f"{size}"
 
@@ -107,10 +127,24 @@ class _Sizing:
 
     def adapt(self, operation):
         """An input layer of the new shape in the place of an old one."""
-        if not isinstance(operation, layers.InputLayer):
+        if not isinstance(operation, layers.InputLayer) or id(operation) in self._resized:
             return None
         shape = self._flow.received[id(operation)][0]
         return type(operation).from_config({**operation.get_config(), "batch_shape": shape})
+
+    def resizing(self, operation) -> keras.Layer | None:
+        """What makes the images of an input that stays smaller."""
+        if id(operation) not in self._resized:
+            return None
+        new = self._shapes[operation.name]
+        if operation.batch_shape == new:
+            return None
+        data_format = "channels_first" if self._channels_first else "channels_last"
+        return ImageResizing(
+            *spatial_size(new, self._channels_first),
+            data_format=data_format,
+            name=f"{operation.name}_resized",
+        )
 
     def stand_in(self, layer) -> keras.Layer | None:
         """A global pooling for one that covered the whole image; notes layers with a size of their own."""
@@ -157,7 +191,30 @@ class _Sizing:
         return [named[tensor._keras_history.operation.name] for tensor in graph_of(self._model)._inputs]
 
 
+def _input_layers(model) -> dict[int, keras.Layer]:
+    """The outermost input layers, by identity."""
+    operations = graph_of(model)._operations
+    return {id(one): one for one in operations if isinstance(one, layers.InputLayer)}
+
+
+def _scaled_sizes(specs, factor: float, channels_first) -> dict[str, tuple[int, ...]]:
+    """By name of the inputs that have a size, that size times the factor, in whole pixels."""
+    if not 0 < factor <= LARGEST_FACTOR:
+        raise ValueError(
+            f"A float `size` is a factor in (0, {LARGEST_FACTOR}]. Received: size={factor!r}. "
+            "A number of pixels is a whole number."
+        )
+    sizes = {spec.name: spatial_size(spec.shape, channels_first) for spec in specs}
+    sizes = {name: size for name, size in sizes.items() if size and all(size)}
+    if not sizes:
+        shapes = {spec.name: spec.shape for spec in specs}
+        raise ValueError(f"No input has a size that could be scaled by {factor}: {shapes}.")
+    return {name: tuple(max(1, round(factor * axis)) for axis in size) for name, size in sizes.items()}
+
+
 def _new_shapes(specs, size, channels_first) -> dict[str, Shape]:
+    if isinstance(size, float):
+        size = _scaled_sizes(specs, size, channels_first)
     if isinstance(size, Mapping):
         names = [spec.name for spec in specs]
         for name in size:

@@ -127,11 +127,26 @@ def test_candidates_are_trained_and_the_best_trade_is_told_if_none_will_do(netwo
 def test_what_does_not_apply_is_skipped_with_the_reason():
     model = ZOO["subclassed"]()
     data = random_examples(input_specs(model), 40)
-    repertoire = Repertoire.of(model, data, None)
+    repertoire = Repertoire.of(model, data, None, ["size"])
     assert [one.name for one in repertoire.structure] == ["pruning"]
     assert "subclassed" in repertoire.skipped["channels"]
     assert repertoire.formats == ("int8", "float16")
-    assert Repertoire.of(model, data, ["pruning"]).formats == ("float32",)
+    assert Repertoire.of(model, data, ["pruning"], ["size"]).formats == ("float32",)
+
+
+def test_smaller_images_are_tried_where_they_save_something(network, tmp_path):
+    data = random_examples(input_specs(network), 40)
+    pooled = ZOO["residual"]()
+    few = random_examples(input_specs(pooled), 40)
+    repertoire = Repertoire.of(pooled, few, ["resolution"], ["latency"])
+    assert repertoire.space() == {"resolution": [1.0, 0.75, 0.5], "quantization": ["float32"]}
+    steps = repertoire.steps({"resolution": 0.5, "quantization": "float32"})
+    made = tfs.Recipe(steps).run(pooled, calibration=few, output=tmp_path).model
+    assert made.input_shape == pooled.input_shape
+    refused = Repertoire.of(pooled, few, None, ["size", "download"]).skipped["resolution"]
+    assert refused == "does not change the size, download of a file"
+    skipped = Repertoire.of(network, data, None, ["macs"]).skipped
+    assert "cannot take inputs of another size" in skipped["resolution"]
 
 
 def test_wrong_arguments_are_told_before_any_work(network, tmp_path):

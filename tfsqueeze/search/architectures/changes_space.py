@@ -9,7 +9,6 @@ import numpy as np
 from tfsqueeze.architecture.input_size import with_input_size
 from tfsqueeze.architecture.separable import to_separable
 from tfsqueeze.core.checks import UnsupportedModelError, check_choice
-from tfsqueeze.core.data import input_specs
 from tfsqueeze.core.trace import layer_calls
 from tfsqueeze.pruning.channels.criteria import unit_scores
 from tfsqueeze.pruning.channels.cut import cut
@@ -87,7 +86,7 @@ class ArchitectureSpace:
         if setting.get("operator") == "separable":
             model = to_separable(model, data=self._data)
         if setting.get("resolution", 1.0) != 1.0:
-            model = with_input_size(model, _scaled_size(self._model, setting["resolution"]))
+            model = with_input_size(model, setting["resolution"])
         return model
 
     def _narrowed(self, widths: dict[str, float]) -> keras.Model:
@@ -125,7 +124,7 @@ class ArchitectureSpace:
 
     def _resolution(self) -> dict[str, list]:
         try:
-            with_input_size(self._model, _scaled_size(self._model, min(RESOLUTIONS)))
+            with_input_size(self._model, min(RESOLUTIONS))
         except (UnsupportedModelError, ValueError):
             return {}
         return {"resolution": list(RESOLUTIONS)}
@@ -147,16 +146,3 @@ def _stages(model, graph: ChannelGraph) -> dict[str, list[str]]:
         size = sizes.get(id(group.producers[0].layer), ()) if group.producers else ()
         stages.setdefault("x".join(map(str, size)) or "dense", []).append(name)
     return stages
-
-
-def _scaled_size(model, factor: float) -> tuple[int, ...]:
-    """The spatial size of the first input with one, scaled; rounded to whole pixels.
-
-    Raises:
-        ValueError: if no input has a spatial size.
-    """
-    for spec in input_specs(model):
-        size = spec.shape[1:-1]
-        if size and all(size):
-            return tuple(max(1, round(factor * length)) for length in size)
-    raise ValueError("No input has a spatial size.")

@@ -75,8 +75,8 @@ def squeeze(
         objective: what is to become small: "size" (bytes of the file), "download" (after gzip), "macs",
             "memory" (of activations), "latency" (on this machine), or weights > 0 by these names.
         metric: as in `tfs.report`; of a function `(y_true, y_pred) -> float` higher is better.
-        techniques: of "depth", "channels", "separable", "low_rank", "pruning", "quantization"; None for all
-            that apply to the model.
+        techniques: of "resolution", "depth", "channels", "separable", "low_rank", "pruning",
+            "quantization"; None for all that apply to the model.
         sampler: what proposes candidates, see `tfs.tune`.
         trials: candidates without training, over all workers, >= 1.
         trainings: most candidates to train, >= 1.
@@ -142,7 +142,7 @@ def squeeze(
     export_tflite(model, baseline, representative_data=data.calibration)
     judge = Judge(baseline, model, _shuffled(data.validation, seed), metric, max_drop, confidence)
     judge.check()
-    repertoire = Repertoire.of(model, data.calibration, techniques)
+    repertoire = Repertoire.of(model, data.calibration, techniques, wanted.weights)
     rate = learning_rate or _learning_rate(model)
     search = Search(
         model=model,

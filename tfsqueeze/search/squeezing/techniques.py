@@ -1,18 +1,20 @@
 """The techniques that a search composes: what each may be set to, and the recipe's steps it stands for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from tfsqueeze.architecture.factorize import factorize
+from tfsqueeze.architecture.input_size import with_input_size
 from tfsqueeze.architecture.separable import to_separable
 from tfsqueeze.core.data import Examples
 from tfsqueeze.pruning.channels.one_shot import prune_channels
 from tfsqueeze.pruning.depth import prune_depth
 from tfsqueeze.pruning.one_shot import prune
 from tfsqueeze.quantization.calibrate import calibrate
+from tfsqueeze.search.squeezing.objectives import QUANTITIES
 
 #: Inputs that a technique is tried on, to see whether it applies.
 TRIED_ON = 32
@@ -29,12 +31,14 @@ class Technique:
         options: what it may be set to; the first leaves the model as it is, if it can.
         steps: the recipe's steps for an option.
         mildest: raises where the technique does not apply to a model.
+        serves: what it makes smaller, of the objective's quantities.
     """
 
     name: str
     options: tuple
     steps: Callable[[Any], list[dict]]
     mildest: Callable[[keras.Model, Examples], Any]
+    serves: tuple[str, ...] = tuple(QUANTITIES)
 
 
 DEPTH = Technique(
@@ -67,7 +71,14 @@ PRUNING = Technique(
     lambda sparsity: [{"prune": {"sparsity": sparsity, "scope": "lamp", "data": None}}] if sparsity else [],
     lambda model, data: prune(model, 0.5),
 )
-STRUCTURE = (DEPTH, CHANNELS, SEPARABLE, LOW_RANK, PRUNING)
+RESOLUTION = Technique(
+    "resolution",
+    (1.0, 0.75, 0.5),
+    lambda scale: [{"with_input_size": {"size": scale, "keep_input": True}}] if scale < 1 else [],
+    lambda model, data: with_input_size(model, 0.5, keep_input=True),
+    ("macs", "memory", "latency"),
+)
+STRUCTURE = (RESOLUTION, DEPTH, CHANNELS, SEPARABLE, LOW_RANK, PRUNING)
 QUANTIZATION = "quantization"
 FORMATS = ("int8", "int4", "float16")
 INTEGERS = ("int8", "int4")
@@ -92,16 +103,19 @@ class Repertoire:
     skipped: dict[str, str]
 
     @classmethod
-    def of(cls, model: keras.Model, data: Examples, wanted: Sequence[str] | None) -> "Repertoire":
+    def of(
+        cls, model: keras.Model, data: Examples, wanted: Sequence[str] | None, objective: Collection[str]
+    ) -> "Repertoire":
         """Tries every technique on the model, at its mildest.
 
         Args:
             model: what is to be squeezed.
             data: typical inputs.
             wanted: names of techniques, of `NAMES`; None for all.
+            objective: names of the quantities that are to become small.
         """
         few = data[:TRIED_ON]
-        reasons = {one.name: _reason_against(one, model, few, wanted) for one in STRUCTURE}
+        reasons = {one.name: _reason_against(one, model, few, wanted, objective) for one in STRUCTURE}
         structure = tuple(one for one in STRUCTURE if reasons[one.name] is None)
         skipped = {name: reason for name, reason in reasons.items() if reason}
         if wanted is not None and QUANTIZATION not in wanted:
@@ -145,9 +159,11 @@ class Repertoire:
         ]
 
 
-def _reason_against(technique: Technique, model, data, wanted) -> str | None:
+def _reason_against(technique: Technique, model, data, wanted, objective) -> str | None:
     if wanted is not None and technique.name not in wanted:
         return "not asked for"
+    if not set(objective) & set(technique.serves):
+        return f"does not change the {', '.join(objective)} of a file"
     try:
         technique.mildest(model, data)
     except (ValueError, TypeError) as error:
