@@ -51,7 +51,8 @@ def main(data, output, epochs, limit):
 def spoken_digits(path, limit):
     """Features of spoken digits; the first five takes of each speaker are for validation."""
     source = np.load(path)
-    clips = [source["audio"][a:b] / 32768.0 for a, b in itertools.pairwise(source["off"])]
+    audio = source["audio"]
+    clips = [audio[a:b] / 32768.0 for a, b in itertools.pairwise(source["off"])]
     order = np.random.default_rng(0).permutation(len(clips))[:limit]
     x, y, held = (
         features([clips[i] for i in order]),
