@@ -70,7 +70,7 @@ def tones(count: int):
     for label in labels:
         first, last = np.array(WORDS[label]) * rng.uniform(0.9, 1.1)
         phase = 2 * np.pi * (first * time + (last - first) * time**2 / 2)
-        clips.append(rng.uniform(0.2, 1) * np.sin(phase + rng.uniform(0, 6)) + rng.normal(0, 0.3, RATE))
+        clips.append(rng.uniform(0.2, 1) * np.sin(phase + rng.uniform(0, 6)) + rng.normal(0, 0.03, RATE))
     return workbench.split(features(clips), labels)
 
 

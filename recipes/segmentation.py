@@ -32,7 +32,7 @@ VOID = 11
 def main(data, output, epochs, limit):
     source = workbench.real(data, "camvid", "camvid_240x180.npz")
     training, validation = scenes(limit or 400) if source is None else camvid(source, limit)
-    classes = int(training[1].max()) + 1
+    classes = max(int(masks.max()) for _, masks in (training, validation)) + 1
     model = workbench.begin(
         output, lambda: network(training[0].shape[1:], classes), training, validation, epochs=epochs or 15
     )
