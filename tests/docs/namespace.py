@@ -4,6 +4,7 @@
 """
 
 import functools
+import importlib
 
 import keras
 import numpy as np
@@ -83,7 +84,7 @@ def _mobile_network():
     network = [
         keras.Input((SIZE, SIZE, 3)),
         layers.ZeroPadding2D(1),
-        layers.Conv2D(8, 3, strides=2, activation="relu"),
+        layers.Conv2D(8, 3, strides=2, activation="relu", name="stem"),
         layers.Conv2D(16, 1, activation="relu"),
         layers.DepthwiseConv2D(3, padding="same", activation="relu"),
         layers.Conv2D(16, 1, activation="relu"),
@@ -92,6 +93,13 @@ def _mobile_network():
         layers.Dense(CLASSES, activation="softmax"),
     ]
     return _compiled(keras.Sequential(network))
+
+
+def _overflowing_network():
+    """A network whose scores exceed float16."""
+    image = keras.Input((SIZE, SIZE, 3))
+    score = layers.Dense(1, kernel_initializer=keras.initializers.Constant(200.0), name="score")
+    return keras.Model(image, layers.Activation("tanh")(score(layers.Flatten()(image))))
 
 
 def _fit(parameters):
@@ -109,6 +117,11 @@ _BUILDERS = {
     "masks": lambda: np.zeros((64, SIZE, SIZE, 1), "int32"),
     "classifier": _classifier,
     "mobile_network": lambda: _mobile_network,
+    "overflowing_network": lambda: _overflowing_network,
+    "content": lambda: b"",
+    "build_model": lambda: lambda: _trained(4, "model"),
+    "tflite": lambda: importlib.import_module("tfsqueeze.tflite.file"),
+    "file": lambda: importlib.import_module("tfsqueeze.tflite.file").read("model.tflite"),
     "schedule": lambda: tfs.schedules.Constant(0.5),
     "fit": lambda: _fit,
     "epochs": lambda: 2,

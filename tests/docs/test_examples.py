@@ -4,7 +4,6 @@ import shlex
 from pathlib import Path
 
 import click
-import keras
 import pytest
 import yaml
 
@@ -21,16 +20,9 @@ def having(language):
     return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in PAGES if blocks(path, language)]
 
 
-@pytest.fixture
-def quiet_fit():
-    keras.utils.disable_interactive_logging()
-    yield
-    keras.utils.enable_interactive_logging()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", having("python"))
-def test_the_examples_of_a_page_run(path, tmp_path, monkeypatch, quiet_fit):
+def test_the_examples_of_a_page_run(path, tmp_path, monkeypatch, quiet):
     monkeypatch.chdir(tmp_path)
     found = blocks(path, "python")
     values = namespace(names_used(block.code for block in found))

@@ -55,7 +55,7 @@ class TensorFlowOperation(keras.layers.Layer):
 
     Example:
         >>> layer = TensorFlowOperation("math.cumsum", {"x": {"tensor": 0}, "axis": 1})
-        >>> layer(np.ones((1, 3)))
+        >>> layer(np.ones((1, 3), "float32"))
         <tf.Tensor: shape=(1, 3), dtype=float32, numpy=array([[1., 2., 3.]], dtype=float32)>
     """
 
