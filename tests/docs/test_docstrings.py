@@ -27,6 +27,7 @@ NOT_RUN = {
     "recipe.recipe.Recipe.run": "it reads a file of the user's",
     "search.architectures.search_architecture.search_architecture": "architecture_search.md runs it, shorter",
     "search.backbones.backbones": "it times large networks",
+    "search.input_sizes.sweep_input_sizes": "resolution.md runs it on small images",
     "search.sensitivity.result.Sensitivity.budget": "the example of sensitivity() runs it",
     "search.squeezing.front.next_on_front": "it shows a step in the middle of a search",
     "search.squeezing.result.Squeezed.file_of": "it goes on after a search",
@@ -45,7 +46,8 @@ SETUP = {
     "quantization.strip.strip_quantization": "qat = tfs.quantize_aware(model)",
     "reporting.tflite_macs.operator_macs": "from tfsqueeze.reporting.tflite_shapes import for_one_example",
     "search.studies.coordinates.from_place": "from optuna.distributions import FloatDistribution",
-    "tflite.sparse_storage.store_sparse": "from pathlib import Path; Path('pruned.tflite').hardlink_to('model.tflite')",
+    "tflite.sparse_storage.store_sparse": "import shutil; from pathlib import Path; "
+    "shutil.copy('model.tflite', 'pruned.tflite')",
 }
 
 
