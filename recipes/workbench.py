@@ -36,7 +36,14 @@ def options(output: str):
             click.option("--seed", default=0, show_default=True, help="Of weights, shuffling and splits."),
             click.option("--limit", type=click.IntRange(min=32), help="Use so many examples at most."),
             click.option("--epochs", type=click.IntRange(min=1), help="At most so many in each training."),
-            click.option("-o", "--output", type=folder, default=Path(output), show_default=True),
+            click.option(
+                "-o",
+                "--output",
+                type=folder,
+                default=Path(output),
+                show_default=True,
+                help="Folder for everything.",
+            ),
             click.option(
                 "--data",
                 type=click.Path(exists=True, file_okay=False, path_type=Path),
