@@ -146,7 +146,7 @@ def test_smaller_images_are_tried_where_they_save_something(network, tmp_path):
     refused = Repertoire.of(pooled, few, None, ["size", "download"]).skipped["resolution"]
     assert refused == "does not change the size, download of a file"
     skipped = Repertoire.of(network, data, None, ["macs"]).skipped
-    assert "cannot take inputs of another size" in skipped["resolution"]
+    assert "does not fit together at input size" in skipped["resolution"]
 
 
 def test_wrong_arguments_are_told_before_any_work(network, tmp_path):
