@@ -76,8 +76,10 @@ def _draw_front(axes, reports, score, size):
         side = 1 if place > 0 else -1
         beyond = (abs(place) - 1) * LABEL_HEIGHT
         colour = COLOURS[index % len(COLOURS)]
-        axes.scatter(length, value, s=area, color=colour, alpha=0.75, edgecolor="white", zorder=3)
         latency = reports[name].latency
+        filled = {"facecolor": colour, "edgecolor": "white"}
+        ring = {"facecolor": "white", "edgecolor": colour, "linewidth": 2}
+        axes.scatter(length, value, s=area, alpha=0.75, zorder=3, **(ring if latency is None else filled))
         timing = "" if latency is None else f"\n{latency.median_ms:.3g} ms"
         axes.annotate(
             f"{name}{timing}",
@@ -100,8 +102,15 @@ def _draw_front(axes, reports, score, size):
         f"{score.replace('_', ' ')} against {SIZES[size]}", loc="left", fontsize=11, fontweight="bold"
     )
     if any(report.latency for report in reports.values()):
+        is_known = all(report.latency for report in reports.values())
         axes.text(
-            1, 1.02, "marker area: latency", transform=axes.transAxes, ha="right", fontsize=8, color="#666666"
+            1,
+            1.02,
+            "marker area: latency" + ("" if is_known else " (rings: not measured)"),
+            transform=axes.transAxes,
+            ha="right",
+            fontsize=8,
+            color="#666666",
         )
 
 
