@@ -187,11 +187,12 @@ def plot_steps(result, path: Path | None = None):
             axes.barh(rows + shift, kept, 0.36, color=colour, label=label)
     for row, step in zip(rows, steps, strict=True):
         scores = ", ".join(f"{name.replace('_', ' ')} {score:.4g}" for name, score in step.metrics.items())
+        scores += f", {step.bytes:,} bytes" if step.bytes else ""
         axes.annotate(scores, (106, row), va="center", fontsize=9, color="#333333")
     axes.set_yticks(rows, [step.title for step in steps])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlim(0, 150)
+    axes.set_xlim(0, 165)
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("% of the first model's")
     axes.set_title("What each step left, and its score", loc="left", fontsize=11, fontweight="bold")
