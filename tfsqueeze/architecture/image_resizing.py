@@ -15,8 +15,7 @@ class ImageResizing(keras.layers.Resizing):
         **options: those of `keras.layers.Resizing`.
 
     Example:
-        >>> ImageResizing(112, 112)(images).shape
-        (8, 112, 112, 3)
+        >>> smaller = ImageResizing(112, 112)(images)
     """
 
     def call(self, data):
