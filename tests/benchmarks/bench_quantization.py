@@ -5,7 +5,8 @@
 
 qat: every side gets the same fine-tuned weights, optimizer (Adam, cosine from 1e-3), batches of 128 (flipped
 and cropped) and epochs (4). Accuracy is that of the exported file on the 10,000 test images; bytes are those
-of the file, raw and gzipped. Ours freezes ranges and batch statistics for the last epoch, but for one side.
+of the file, raw and gzipped. Below 8 bits ours freezes ranges and batch statistics for the last epoch.
+"Taught" has the float baseline as teacher.
 The converter quantizes the baseline after training, with 200 training images. Finished runs are kept in the
 cache folder and not repeated.
 step: the time of a training step over that of plain `fit`, and that of tfmot's over plain `tf_keras`; they
@@ -15,6 +16,10 @@ take turns step by step.
     TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization rescaled
 
 quantize without training or labels: see `post_training` and `rescaled`.
+
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_quantization latency
+
+times int8 files against float32 ones.
 """
 
 import argparse
@@ -25,7 +30,7 @@ import keras
 import numpy as np
 
 import tfsqueeze as tfs
-from tests.benchmarks import cifar10, post_training, rescaled
+from tests.benchmarks import cifar10, post_training, quantized_latency, rescaled
 from tests.benchmarks.runs import Runs, mean_and_each
 from tests.benchmarks.turns import show_ratios, take_turns
 from tfsqueeze.models.legacy import import_tfmot
@@ -35,19 +40,19 @@ CALIBRATION = 512
 BLOCK = 50
 
 
-def trained_options(steps: int) -> tfs.QuantizationCallback:
+def frozen_at_the_end(steps: int) -> tfs.QuantizationCallback:
     """Ranges and statistics freeze for the last quarter, so that the end trains on what the file computes."""
     start = steps * 3 // 4
     return tfs.QuantizationCallback(freeze_ranges_step=start, freeze_batch_norm_step=start)
 
 
-def ours(preset, baseline, train, seed, path, *, freezing=True):
+def ours(preset, baseline, train, seed, path, *, is_frozen=True, is_taught=False):
     """Quantization-aware training and export without data."""
     steps = cifar10.steps(train[0], EPOCHS)
     qat = tfs.quantize_aware(baseline, preset, data=train[0][:CALIBRATION].astype("float32"))
-    cifar10.compiled(qat, steps)
-    callbacks = [trained_options(steps) if freezing else tfs.QuantizationCallback()]
-    qat.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0, callbacks=callbacks)
+    trained = cifar10.compiled(tfs.Distiller(qat, baseline) if is_taught else qat, steps)
+    callbacks = [frozen_at_the_end(steps) if is_frozen else tfs.QuantizationCallback()]
+    trained.fit(cifar10.batches(*train, seed), epochs=EPOCHS, verbose=0, callbacks=callbacks)
     tfs.export_tflite(qat, path, quantize="int8")
 
 
@@ -84,13 +89,15 @@ def tfmot(baseline, train, seed, path):
     path.write_bytes(convert.convert())
 
 
-PRESETS = ("int8", "int4", "ternary", "binary")
+LOW_BITS = ("int4", "ternary", "binary")
 SIDES = {
     "float": float_training,
     "converter": converter,
     "tfmot": tfmot,
-    **{preset: functools.partial(ours, preset) for preset in PRESETS},
-    "int8, nothing frozen": functools.partial(ours, "int8", freezing=False),
+    "int8": functools.partial(ours, "int8", is_frozen=False),
+    "int8, taught": functools.partial(ours, "int8", is_frozen=False, is_taught=True),
+    "int8, frozen at the end": functools.partial(ours, "int8"),
+    **{preset: functools.partial(ours, preset) for preset in LOW_BITS},
 }
 
 
@@ -152,10 +159,11 @@ def step(arguments) -> None:
         ),
         "tfmot": training(tfmot_model(model, steps), tf_keras),
     }
-    sides = plain | {preset: quantized(preset) for preset in PRESETS}
+    presets = ("int8", *LOW_BITS)
+    sides = plain | {preset: quantized(preset) for preset in presets}
     seconds = dict(zip(sides, take_turns(list(sides.values())), strict=True))
     show_ratios("tfmot / fit of tf_keras", seconds["tfmot"], seconds["fit of tf_keras"], BLOCK)
-    for preset in PRESETS:
+    for preset in presets:
         show_ratios(f"{preset} / fit", seconds[preset], seconds["fit"], BLOCK)
 
 
@@ -181,6 +189,10 @@ def main() -> None:
     command.add_argument("--nets", nargs="+", default=list(rescaled.NETS), choices=rescaled.NETS)
     command.add_argument("--images", type=int, default=2000, help="test images to compare on")
     command.set_defaults(run=rescaled.rescaled)
+    command = commands.add_parser("latency", help="int8 files against float32 ones")
+    names = quantized_latency.NETWORKS
+    command.add_argument("--networks", nargs="+", default=list(names), choices=names)
+    command.set_defaults(run=quantized_latency.latency)
     for command in commands.choices.values():
         command.add_argument(
             "--cache", type=Path, default=Path("benchmark-cache"), help="for data and baselines"
