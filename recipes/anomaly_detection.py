@@ -20,8 +20,9 @@ import click
 import keras
 import numpy as np
 import workbench
-from ai_edge_litert.interpreter import Interpreter
 from keras import layers
+
+from tfsqueeze.tflite.runner import Runner
 
 FRAMES, STRIDE = 5, 14
 NORMAL = (0, 4, 6)
@@ -88,9 +89,8 @@ def network(size: int) -> keras.Model:
 
 def runner(path):
     """A function that runs a `.tflite` file on a batch."""
-    run = Interpreter(str(path)).get_signature_runner()
-    name, (output, *_) = next(iter(run.get_input_details())), run.get_output_details()
-    return lambda x: np.concatenate([run(**{name: row[None]})[output] for row in x])
+    file = Runner(path)
+    return lambda x: next(iter(file.run({file.inputs[0].name: x}).values()))
 
 
 def area(predict, clips, is_anomaly) -> float:

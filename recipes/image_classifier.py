@@ -14,9 +14,6 @@ Examples:
       --validation phone/validation.npz -o again
 """
 
-import io
-import itertools
-
 import click
 import keras
 import numpy as np
@@ -48,15 +45,11 @@ def digits(limit):
 
 def cifar10(path, limit):
     """CIFAR-10's training and test images, decoded, 0 to 255."""
-    from PIL import Image
-
-    source, parts = np.load(path), []
-    for part in ("train", "test"):
-        blob = source[f"{part}_jpeg"].tobytes()
-        places = itertools.islice(itertools.pairwise(source[f"{part}_off"]), limit)
-        images = [np.asarray(Image.open(io.BytesIO(blob[a:b])).convert("RGB")) for a, b in places]
-        parts.append((np.stack(images), source[f"y_{part}"].ravel()[:limit]))
-    return parts
+    source = np.load(path)
+    return [
+        (workbench.decoded(source, part, limit), source[f"y_{part}"].ravel()[:limit])
+        for part in ("train", "test")
+    ]
 
 
 def network(images) -> keras.Model:

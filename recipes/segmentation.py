@@ -14,9 +14,6 @@ Examples:
       --validation half/validation.npz -o again
 """
 
-import io
-import itertools
-
 import click
 import keras
 import numpy as np
@@ -60,13 +57,9 @@ def scenes(count: int, size: int = 32):
 
 def camvid(path, limit):
     """Road scenes as float images in [0, 1], 176 x 240, and their classes; void counts as the first class."""
-    from PIL import Image
-
     source, parts = np.load(path), []
     for part in ("train", "test"):
-        blob = source[f"{part}_jpeg"].tobytes()
-        places = itertools.islice(itertools.pairwise(source[f"{part}_off"]), limit)
-        images = np.stack([np.asarray(Image.open(io.BytesIO(blob[a:b])).convert("RGB")) for a, b in places])
+        images = workbench.decoded(source, part, limit)
         masks = source[f"y_{part}"][:limit]
         # U-Nets halve twice here: 180 rows would not meet again.
         parts.append(((images[:, :176] / 255).astype("float32"), np.where(masks == VOID, 0, masks)[:, :176]))

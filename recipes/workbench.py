@@ -1,6 +1,8 @@
 """What all recipes share: their options, the embedded digits, training with progress, steps and pictures."""
 
 import functools
+import io
+import itertools
 import json
 from pathlib import Path
 
@@ -78,6 +80,24 @@ def digits(size: int = 8, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(images, channels, -1), labels[order]
 
 
+def decoded(source, part: str, limit: int | None = None) -> np.ndarray:
+    """Images of an `.npz` file that holds JPEGs, one behind the other.
+
+    Args:
+        source: the opened file, with `<part>_jpeg` (the bytes) and `<part>_off` (where each begins).
+        part: "train" or "test".
+        limit: how many; None for all.
+
+    Returns:
+        uint8 of shape (n, height, width, 3).
+    """
+    from PIL import Image
+
+    blob = source[f"{part}_jpeg"].tobytes()
+    places = itertools.islice(itertools.pairwise(source[f"{part}_off"]), limit)
+    return np.stack([np.asarray(Image.open(io.BytesIO(blob[a:b])).convert("RGB")) for a, b in places])
+
+
 def split(x, y, limit: int | None = None, share: float = 0.2):
     """Training and validation examples, `share` of all for validation."""
     x, y = x[:limit], y[:limit]
@@ -137,8 +157,8 @@ def run_steps(script: str, model, training, validation, output: Path, epochs: in
         model, train=training, validation=validation, output=output, watch=Announced
     )
     click.echo(result)
-    (output / "report.md").write_text(result.to_markdown() + "\n", encoding="utf-8")
-    (output / "report.json").write_text(json.dumps(result.to_dict(), indent=2, default=str), encoding="utf-8")
+    result.to_markdown(output / "report.md")
+    result.to_json(output / "report.json")
     plot_steps(result, output / "steps.png")
     if isinstance(result.report, Comparison):
         result.report.plot(output / "accuracy-size.png")
