@@ -32,8 +32,6 @@ GLOBAL_POOLING = {
     layers.MaxPooling3D: layers.GlobalMaxPooling3D,
 }
 RESIZING = (layers.Resizing, layers.CenterCrop, layers.RandomCrop)
-
-
 LARGEST_FACTOR = 4
 
 
@@ -97,7 +95,7 @@ class _Sizing:
 
     def __init__(self, model: keras.Model, size, keep_input: bool):
         self._model = model
-        self._resized = _input_layers(model) if keep_input else {}
+        self._resized = _input_layers(model) if keep_input else set()
         self._channels_first = is_channels_first(model)
         self._specs = input_specs(model)
         self._shapes = _new_shapes(self._specs, size, self._channels_first)
@@ -191,10 +189,9 @@ class _Sizing:
         return [named[tensor._keras_history.operation.name] for tensor in graph_of(self._model)._inputs]
 
 
-def _input_layers(model) -> dict[int, keras.Layer]:
-    """The outermost input layers, by identity."""
-    operations = graph_of(model)._operations
-    return {id(one): one for one in operations if isinstance(one, layers.InputLayer)}
+def _input_layers(model) -> set[int]:
+    """Identities of the outermost input layers."""
+    return {id(one) for one in graph_of(model)._operations if isinstance(one, layers.InputLayer)}
 
 
 def _scaled_sizes(specs, factor: float, channels_first) -> dict[str, tuple[int, ...]]:

@@ -4,28 +4,7 @@ import tensorflow as tf
 
 BINS = 4096
 #: Fractions of the full range that are compared by their error.
-FRACTIONS = (
-    0.05,
-    0.1,
-    0.15,
-    0.2,
-    0.25,
-    0.3,
-    0.35,
-    0.4,
-    0.45,
-    0.5,
-    0.55,
-    0.6,
-    0.65,
-    0.7,
-    0.75,
-    0.8,
-    0.85,
-    0.9,
-    0.95,
-    1.0,
-)
+FRACTIONS = tuple(twentieths / 20 for twentieths in range(1, 21))
 _SMALLEST = 1e-12
 
 

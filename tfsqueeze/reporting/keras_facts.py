@@ -67,8 +67,7 @@ def _macs_by_layer(model, notes) -> dict[int, tuple[keras.Operation, int]]:
             notes.append("MACs are unknown: the model has free axes besides the batch.")
             return {}
         for call in layer_calls(model):
-            count = call.macs
-            totals[id(call.layer)] = (call.layer, count + totals.get(id(call.layer), (None, 0))[1])
+            totals[id(call.layer)] = (call.layer, call.macs + totals.get(id(call.layer), (None, 0))[1])
     except Exception as error:
         # Tracing runs the user's own code, which may fail in any way; the rest of the report stands.
         notes.append(f"MACs are unknown: {error}")
