@@ -123,11 +123,11 @@ def compare_steps(arguments) -> None:
 
 
 def fitted(model, data, epochs: int, limit, *callbacks, rate=2e-3, loss=FROM_LOGITS):
-    """Trains with a cosine learning rate; `limit` cuts the steps of an epoch."""
+    """Trains with a cosine learning rate, without XLA (slower on one thread); `limit` cuts the epochs."""
     data = data if limit is None else data.take(limit)
     steps = int(data.cardinality()) * epochs
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
-    model.compile(keras.optimizers.Adam(schedule), loss)
+    model.compile(keras.optimizers.Adam(schedule), loss, jit_compile=False)
     model.fit(data, epochs=epochs, verbose=0, callbacks=list(callbacks))
 
 
