@@ -13,6 +13,9 @@ import numpy as np
 import tensorflow as tf
 from keras.src.models.functional import Functional
 
+# Entries that a free axis is given where a model must be run on something.
+FREE_SIZE = 32
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -135,7 +138,7 @@ def random_examples(specs: list[InputSpec], count: int, *, seed: int = 0) -> Exa
     rng = np.random.default_rng(seed)
 
     def draw(spec):
-        shape = (count, *(32 if size is None else size for size in spec.shape[1:]))
+        shape = (count, *(FREE_SIZE if size is None else size for size in spec.shape[1:]))
         if spec.dtype.startswith(("int", "uint", "bool")):
             return rng.integers(0, 2, shape).astype(spec.dtype)
         return rng.normal(size=shape).astype(spec.dtype)

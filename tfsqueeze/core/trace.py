@@ -2,7 +2,8 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,11 +14,21 @@ from tfsqueeze.core.layer_info import counts_sublayers, macs
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One call of a layer or graph operation, with the shapes of its tensors (batch axis first)."""
+    """One call of a layer or graph operation, with the shapes of its tensors (batch axis first).
+
+    Attributes:
+        layer: what was called.
+        input_shapes, output_shapes: of all tensors that went in and came out.
+        arguments: positional and named arguments, with placeholders as tensors: what one call gives and
+            another takes is the same object.
+        outputs: what the call gave, in the same way.
+    """
 
     layer: keras.Operation
     input_shapes: list[tuple]
     output_shapes: list[tuple]
+    arguments: tuple[tuple, dict] = field(default=((), {}), repr=False)
+    outputs: Any = field(default=None, repr=False)
 
     @property
     def macs(self) -> int:
@@ -81,7 +92,7 @@ def _recording(operation, calls):
 
     def record(*args, **kwargs):
         outputs = original(*args, **kwargs)
-        calls.append(LayerCall(operation, _shapes((args, kwargs)), _shapes(outputs)))
+        calls.append(LayerCall(operation, _shapes((args, kwargs)), _shapes(outputs), (args, kwargs), outputs))
         return outputs
 
     setattr(operation, method, record)
