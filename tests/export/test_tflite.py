@@ -203,3 +203,17 @@ def test_a_backend_can_be_chosen(backend, tmp_path):
         classifier(), tmp_path / "m.tflite", quantize="int8", backend=backend, representative_data=images()
     )
     assert result.backend == backend and result.snr_db > 20
+
+
+def test_a_feature_that_never_varied_does_not_drown_the_others(tmp_path):
+    table = np.random.default_rng(0).normal(5, 2, (64, 4)).astype("float32")
+    table[:, 1] = 3.1
+    normalization = layers.Normalization(name="norm")
+    normalization.adapt(table)
+    rows = [keras.Input((4,)), normalization, layers.Dense(8, activation="relu"), layers.Dense(3)]
+    model = keras.Sequential(rows)
+    results = export_variants(model, tmp_path, [None, "int8"], representative_data=table)
+    assert results["int8"].snr_db > 25
+    assert results["int8"].notes == ["Features that never varied are not scaled up: {'norm': [1]}."]
+    assert results["float32"].max_error < 1e-5
+    assert not results["float32"].notes

@@ -130,3 +130,31 @@ def test_untrained_and_broken_ranges_are_told(tmp_path):
     quantizer.maximum.assign([np.nan])
     with pytest.raises(ValueError, match=r"'head'.*NaN"):
         tfs.export_tflite(qat, tmp_path / "qat.tflite", quantize="int8")
+
+
+def standardized(normalization, channels=3):
+    image = keras.Input((8, 8, channels))
+    x = layers.Conv2D(4, 3, activation="relu")(normalization(image))
+    return keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"axis": None, "mean": 2.0, "variance": 9.0},
+        {"mean": [1.0, 2.0, 3.0], "variance": [1.0, 4.0, 9.0], "invert": True},
+        {"mean": [1.0, 2.0, 3.0], "variance": [1.0, 0.0, 9.0]},
+    ],
+    ids=["scalar", "inverted", "constant_feature"],
+)
+def test_normalization_is_integer_whatever_its_form(options, tmp_path):
+    model = standardized(layers.Normalization(**options))
+    data = np.random.default_rng(0).normal(2, 3, (64, 8, 8, 3)).astype("float32")
+    if options["variance"] == [1.0, 0.0, 9.0]:
+        data[..., 1] = 2.0
+    quantized = tfs.calibrate(model, data)
+    result = tfs.export_tflite(quantized, tmp_path / "q.tflite", quantize="int8", representative_data=data)
+    assert not result.float_ops
+    expected = model.predict(data, verbose=0)
+    (received,) = Runner(result.path).run(collect(data, input_specs(model)).inputs).values()
+    assert np.square(received - expected).mean() < 1e-3 * np.square(expected).mean()

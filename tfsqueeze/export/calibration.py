@@ -7,10 +7,14 @@ from tfsqueeze.core.data import Examples, InputSpec, collect
 NEEDS_DATA = ("int8", "int16x8")
 
 
+def has_integer_activations(quantize: str | None, io_dtype: str = "float32") -> bool:
+    """Whether the variant rounds activations, to ranges that are measured on data."""
+    return quantize in NEEDS_DATA or (quantize == "int4" and io_dtype != "float32")
+
+
 def check_data_given(data, quantize: str | None, io_dtype: str = "float32") -> None:
     """Raises ValueError if the variant measures ranges on data and there is none."""
-    integer_activations = quantize in NEEDS_DATA or (quantize == "int4" and io_dtype != "float32")
-    if data is None and integer_activations:
+    if data is None and has_integer_activations(quantize, io_dtype):
         raise ValueError(
             f"quantize={quantize!r} needs `representative_data`: some 100 to 500 typical inputs, from which "
             "the ranges of the activations are measured. Received: representative_data=None. "

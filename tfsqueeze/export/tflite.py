@@ -8,15 +8,17 @@ from pathlib import Path
 import keras
 
 from tfsqueeze.core.checks import UnsupportedModelError, check_choice, check_positive
+from tfsqueeze.core.constant_features import constant_features, constant_features_settled
 from tfsqueeze.core.files import check_writable
 from tfsqueeze.export import trained_quantization
-from tfsqueeze.export.calibration import check_data_given
+from tfsqueeze.export.calibration import check_data_given, has_integer_activations
 from tfsqueeze.export.exporter import SPARSE_KINDS, Exporter
 from tfsqueeze.export.result import ExportResult
 from tfsqueeze.export.source import Source, keras_source, saved_model_source
 
 QUANTIZE = (None, "float16", "dynamic", "int8", "int16x8", "int4")
 BACKENDS = ("auto", "converter", "litert-quantizer")
+_STORED, _TRAINED, _SETTLED, _PLAIN = "stored", "trained", "settled", "plain"
 _INTEGER_IO = {"int8": ("int8", "uint8"), "int16x8": ("int16",), "int4": ("int8",)}
 
 
@@ -81,7 +83,7 @@ def export_tflite(
     model = _loaded(model)
     if not trained_quantization.covers(model, quantize):
         check_data_given(representative_data, quantize, io_dtype)
-    with _open_source(model, batch_size, quantize) as source:
+    with _open_source(model, batch_size, _form(model, quantize, io_dtype), quantize) as source:
         exporter = Exporter(
             source,
             representative_data,
@@ -121,10 +123,10 @@ def export_variants(
         >>> export_variants(model, "exported", [None, "int8"], representative_data=images)["int8"].bytes
     """
     model = _loaded(model)
-    trained = [variant for variant in variants if trained_quantization.covers(model, variant)]
-    for variant in variants:
+    forms = {variant: _form(model, variant) for variant in variants}
+    for variant, form in forms.items():
         _check_request(variant, backend, "float32", batch_size)
-        if variant not in trained:
+        if form != _TRAINED:
             check_data_given(representative_data, variant)
         _check_sparse(options.get("sparse", "auto"), variant)
     targets = {
@@ -132,11 +134,11 @@ def export_variants(
         for variant in variants
     }
     results = {}
-    for names in (sorted(set(targets) - set(trained)), trained):
-        if names:
-            with _open_source(model, batch_size, names[0]) as source:
-                exporter = Exporter(source, representative_data, backend=backend, **options)
-                results |= {n: exporter.write(targets[n], None if n == "float32" else n) for n in names}
+    for form in sorted(set(forms.values())):
+        alike = [variant for variant in forms if forms[variant] == form]
+        with _open_source(model, batch_size, form, alike[0]) as source:
+            exporter = Exporter(source, representative_data, backend=backend, **options)
+            results |= {v or "float32": exporter.write(targets[v or "float32"], v) for v in alike}
     return {name: results[name] for name in targets}
 
 
@@ -168,14 +170,29 @@ def _check_sparse(sparse, quantize) -> None:
         )
 
 
-@contextlib.contextmanager
-def _open_source(model, batch_size: int | None, quantize: str | None) -> Iterator[Source]:
-    """A Keras model as it is, a quantization-aware one as its file will compute, a SavedModel directly."""
+def _form(model, quantize: str | None, io_dtype: str = "float32") -> str:
+    """In which form the variant is made from `model`; those of one form are made from one source."""
     if not isinstance(model, keras.Model):
+        return _STORED
+    if trained_quantization.covers(model, quantize):
+        return _TRAINED
+    is_rounded = has_integer_activations(quantize, io_dtype)
+    return _SETTLED if is_rounded and constant_features(model) else _PLAIN
+
+
+@contextlib.contextmanager
+def _open_source(model, batch_size: int | None, form: str, quantize: str | None) -> Iterator[Source]:
+    """A Keras model as it is, a quantization-aware one as its file will compute, a SavedModel directly."""
+    if form == _STORED:
         with saved_model_source(model, batch_size) as source:
             yield source
-    elif trained_quantization.covers(model, quantize):
+    elif form == _TRAINED:
         with trained_quantization.trained_source(model, batch_size, quantize) as source:
+            yield source
+    elif form == _SETTLED:
+        features = constant_features(model)
+        with constant_features_settled(model), keras_source(model, batch_size) as source:
+            source.notes.append(f"Features that never varied are not scaled up: {features}.")
             yield source
     else:
         with keras_source(trained_quantization.without(model), batch_size) as source:

@@ -7,6 +7,7 @@ import keras
 
 from tfsqueeze.core import copying
 from tfsqueeze.core.checks import UnsupportedModelError, check_graph
+from tfsqueeze.core.constant_features import settle_constant_features
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.quantization import behaviour
@@ -80,6 +81,7 @@ def quantize_aware(
     )
     writer = _Writer(targets, placements)
     twin = rewrite(model, writer.replace, after=writer.after, transfer=writer.transfer)
+    settle_constant_features(twin)
     if data is not None:
         measure_ranges(twin, data)
     return record(twin, "quantize_aware", writer.done, skipped)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tfsqueeze.core.checks import check_choice, check_graph, check_positive
+from tfsqueeze.core.constant_features import settle_constant_features
 from tfsqueeze.core.data import collect, input_specs
 from tfsqueeze.core.explain import explain, record
 from tfsqueeze.core.refitting import PARTS
@@ -97,6 +98,7 @@ def calibrate(
         raise ValueError(f"`percentile` must be in (50, 100]. Received: percentile={percentile!r}.")
     batches = _batches(model, data, samples)
     base = rewrite(model)
+    settle_constant_features(base)
     factors = equalize_channels(base, batches) if equalize else {}
     quantized = quantize_aware(base, config, select=select, overrides=overrides, kernels=kernels)
     search_ranges(quantized, batches, ranges, percentile)

@@ -125,8 +125,9 @@ def affine(layer) -> tuple[np.ndarray, np.ndarray]:
         shift = -mean * scale
         return scale, shift + layer.beta.numpy() if layer.beta is not None else shift
     if isinstance(layer, keras.layers.Normalization):
-        scale = 1.0 / np.maximum(np.sqrt(np.ravel(layer.variance)), keras.backend.epsilon())
-        return scale, -np.ravel(layer.mean) * scale
+        mean = np.ravel(layer.mean)
+        deviation = np.maximum(np.sqrt(np.ravel(layer.variance)), keras.backend.epsilon())
+        return (deviation, mean) if layer.invert else (1.0 / deviation, -mean / deviation)
     return np.asarray(layer.scale, np.float32), np.asarray(layer.offset, np.float32)
 
 
@@ -149,8 +150,8 @@ def _folds(operation) -> bool:
 
 def _is_affine(layer) -> bool:
     if isinstance(layer, keras.layers.Normalization):
-        rank = len(layer.input.shape)
-        return rank <= 4 and layer.axis in ((-1,), (rank - 1,)) and not layer.invert
+        rank, channels = len(layer.input.shape), layer.input.shape[-1]
+        return rank <= 4 and channels is not None and layer.axis in ((), (-1,), (rank - 1,))
     if isinstance(layer, keras.layers.Rescaling):
         rank, channels = len(layer.input.shape), layer.input.shape[-1]
         return rank <= 4 and channels is not None and np.size(layer.scale) in (1, channels)
