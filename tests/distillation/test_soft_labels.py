@@ -89,6 +89,22 @@ def test_training_from_the_store_is_training_from_the_teacher(tmp_path):
         distiller.fit(x, y, verbose=0)
 
 
+def test_weights_of_classes_are_those_of_their_examples(tmp_path):
+    x, y = images(24)
+    by_class = {0: 0.5, 1: 2.0, 2: 3.0}
+    labels, logs = SoftLabels.write(tmp_path / "labels", convnet(8), x), []
+    weights = np.vectorize(by_class.get)(y).astype("float32")
+    for sample_weight, class_weight in ((weights, None), (None, by_class)):
+        keras.utils.set_random_seed(5)
+        distiller = tfs.Distiller(convnet(), labels)
+        distiller.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+        data = labels.dataset(x, y, sample_weight=sample_weight, batch_size=12, shuffle=False)
+        logs.append(distiller.fit(data, class_weight=class_weight, verbose=0).history)
+    assert logs[0] == logs[1]
+    with pytest.raises(ValueError, match="`class_weight` needs the labels"):
+        distiller.fit(labels.dataset(x, batch_size=12), class_weight=by_class, verbose=0)
+
+
 def test_augmentation_is_repeated_exactly(tmp_path):
     x, y = images(12)
     teacher = convnet(8)

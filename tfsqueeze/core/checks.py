@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
+from tfsqueeze.core.trained import students_of
+
 
 class UnsupportedModelError(ValueError):
     """The model is of a kind the asked technique cannot work on; the message says what can be done."""
@@ -68,12 +70,18 @@ def check_choice(name: str, value, choices: Collection):
     return value
 
 
-def check_model(model, verb: str) -> keras.Model:
+def check_model(model, verb: str, *, alone: bool = True) -> keras.Model:
     """Returns `model` if it is a built `keras.Model`.
+
+    Args:
+        model: what was passed.
+        verb: the caller, for messages.
+        alone: whether it must be a network of its own, rather than one that trains another.
 
     Raises:
         TypeError: if it is something else, with the way to get a `keras.Model` from it.
-        UnsupportedModelError: if it was never built, so that it has no weights yet.
+        UnsupportedModelError: if it was never built, so that it has no weights yet, or if it wraps the
+            network that is meant.
     """
     if not isinstance(model, keras.Model):
         remedy = "Load files, SavedModel folders and tf_keras models with `tfs.load_model(...)` first."
@@ -82,6 +90,12 @@ def check_model(model, verb: str) -> keras.Model:
         raise UnsupportedModelError(
             f"{verb} needs a built model, but {model.name!r} ({type(model).__name__}) has no weights yet. "
             "Call it once on data, or call `model.build(input_shape)`."
+        )
+    if alone and (inner := students_of(model)):
+        raise UnsupportedModelError(
+            f"{verb} works on a network of its own. Received: {model.name!r}, a {type(model).__name__}, which "
+            f"trains {' and '.join(repr(student.name) for student in inner.values())}. Pass "
+            f"{' or '.join(f'`.{place}`' for place in inner)} of it."
         )
     return model
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import keras
 
+from tfsqueeze.core.trained import trained_model
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -38,7 +40,8 @@ def explain(model: keras.Model) -> Explanation:
     """Tells what was done per layer, and what was skipped and why, in the model a verb returned.
 
     Args:
-        model: a model returned by a tfsqueeze verb in this program (explanations are not saved in files).
+        model: a model returned by a tfsqueeze verb in this program (explanations are not saved in files),
+            or a distiller that trains one.
 
     Raises:
         ValueError: if no verb returned this model.
@@ -46,7 +49,7 @@ def explain(model: keras.Model) -> Explanation:
     Example:
         >>> print(tfs.explain(tfs.prune(model, 0.5)))
     """
-    found = getattr(model, "_tfsqueeze_explanation", None)
+    found = getattr(trained_model(model), "_tfsqueeze_explanation", None)
     if found is None:
         raise ValueError(
             f"Nothing is known of model {getattr(model, 'name', model)!r}: no tfsqueeze verb of this "

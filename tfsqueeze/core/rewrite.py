@@ -53,8 +53,10 @@ def rewrite(
         ...     return keras.layers.LeakyReLU() if isinstance(layer, keras.layers.ReLU) else None
         >>> leaky = rewrite(model, wider)
     """
-    check = check_model if replace is None and after is None and adapt is None else check_graph
-    check(model, "rewrite()")
+    if replace is None and after is None and adapt is None:
+        check_model(model, "rewrite()", alone=False)
+    else:
+        check_graph(model, "rewrite()")
     writer = _Rewriter(replace, after, adapt)
     twin = writer.model(model)
     writer.fill(transfer)
@@ -201,7 +203,10 @@ def _call_chain(chain, *args, **kwargs):
 def build_like(model: keras.Model, twin: keras.Model) -> None:
     """Builds a copy of a subclassed model on the shapes the original was built on."""
     shapes = model._build_shapes_dict
-    if len(shapes) > 1:
+    if shapes is None and twin.built:
+        # Made whole by its constructor, as wrappers around built models are.
+        return
+    if shapes and len(shapes) > 1:
         twin.build_from_config({"shapes_dict": shapes})
     else:
         twin(input_struct(model))

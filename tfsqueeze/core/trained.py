@@ -11,5 +11,15 @@ def trained_model(model: keras.Model) -> keras.Model:
     Args:
         model: what `fit` was called on.
     """
-    inner = getattr(model, "student", None)
-    return trained_model(inner) if isinstance(inner, keras.Model) else model
+    inner = students_of(model).get("student")
+    return model if inner is None else trained_model(inner)
+
+
+def students_of(model: keras.Model) -> dict[str, keras.Model]:
+    """The models that a wrapper trains, by where it has them: "student", or "students[0]" and so on."""
+    several = getattr(model, "students", None)
+    places = (
+        {f"students[{i}]": s for i, s in enumerate(several)} if isinstance(several, (list, tuple)) else {}
+    )
+    places = {"student": getattr(model, "student", None), **places}
+    return {place: inner for place, inner in places.items() if isinstance(inner, keras.Model)}

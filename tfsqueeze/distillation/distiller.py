@@ -216,6 +216,8 @@ class Distiller(StudentModel):
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`; after the first epoch it warns if the teacher is no better than chance."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
+        if isinstance(self.teacher, StoredTeacher) and given.get("class_weight"):
+            given["x"] = self.teacher.weighted(given["x"], given.pop("class_weight"))
         check = TeacherCheckCallback(self._teacher_checks)
         if isinstance(given.get("callbacks"), keras.callbacks.CallbackList):
             given["callbacks"].append(check)

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import keras
+import tensorflow as tf
 from keras import layers
+from keras.src.trainers.data_adapters.tf_dataset_adapter import make_class_weight_map_fn
 
 from tfsqueeze.core.checks import did_you_mean
 
@@ -55,6 +57,22 @@ class StoredTeacher(keras.Model):
         if isinstance(targets, Mapping) and "teacher" in targets:
             return targets.get("labels")
         return targets
+
+    @staticmethod
+    def weighted(data: tf.data.Dataset, class_weight: Mapping[int, float]) -> tf.data.Dataset:
+        """What `SoftLabels.dataset` gives, with `class_weight` as weights of the examples.
+
+        Raises:
+            ValueError: if `data` is no such dataset, or has no single labels or has weights already.
+        """
+        targets = data.element_spec[1] if isinstance(data, tf.data.Dataset) else None
+        if not isinstance(targets, Mapping) or "labels" not in targets:
+            raise ValueError(
+                "`class_weight` needs the labels: fit on `labels.dataset(x, y, batch_size=...)`. The data "
+                f"received, a {type(data).__name__}, hold none."
+            )
+        weigh = make_class_weight_map_fn(class_weight)
+        return data.map(lambda x, y, *weight: (x, y, weigh(x, y["labels"], *weight)[-1]))
 
     @staticmethod
     def answers(targets):

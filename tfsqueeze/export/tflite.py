@@ -10,6 +10,7 @@ import keras
 from tfsqueeze.core.checks import UnsupportedModelError, check_choice, check_positive
 from tfsqueeze.core.constant_features import constant_features, constant_features_settled
 from tfsqueeze.core.files import check_writable
+from tfsqueeze.core.trained import trained_model
 from tfsqueeze.export import trained_quantization
 from tfsqueeze.export.calibration import check_data_given, has_integer_activations
 from tfsqueeze.export.exporter import SPARSE_KINDS, Exporter
@@ -43,8 +44,8 @@ def export_tflite(
     outputs are compared with the model's; a poor match warns. The model is left as it is.
 
     Args:
-        model: a built `keras.Model` of any kind, a path to a saved one (`.keras`, `.h5`, SavedModel), or
-            a SavedModel folder without Keras in it.
+        model: a built `keras.Model` of any kind, of a distiller the student, a path to a saved one
+            (`.keras`, `.h5`, SavedModel), or a SavedModel folder without Keras in it.
         path: the `.tflite` file to write. An existing file is replaced only when everything succeeded.
         quantize: None (float32); "float16" (weights); "dynamic" (8-bit weights, activations quantized as
             they come); "int8" (full integer); "int16x8" (16-bit activations, 8-bit weights); "int4" (4-bit
@@ -202,7 +203,7 @@ def _open_source(model, batch_size: int | None, form: str, quantize: str | None)
 def _loaded(model):
     """The Keras model in a file or folder; the path of a SavedModel to be converted by its signature."""
     if isinstance(model, keras.Model):
-        return model
+        return trained_model(model)
     from tfsqueeze.models.file_kind import file_kind
     from tfsqueeze.models.load import load_model
 
@@ -210,7 +211,7 @@ def _loaded(model):
     if kind == "graph":
         return model
     try:
-        return load_model(model)
+        return trained_model(load_model(model))
     except UnsupportedModelError:
         # A SavedModel computes without its Keras layers being known.
         if kind == "saved_model":

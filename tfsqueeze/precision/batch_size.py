@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfsqueeze.core.checks import UnsupportedModelError, check_count, check_model, check_positive
 from tfsqueeze.core.data import collect, input_specs, pack_inputs, random_examples
 from tfsqueeze.core.rewrite import rewrite
+from tfsqueeze.core.trained import trained_model
 from tfsqueeze.precision.hardware import has_gpu
 from tfsqueeze.precision.memory import available_memory
 from tfsqueeze.precision.trial import child_trials
@@ -35,7 +36,7 @@ def largest_batch(
     out of memory only says so.
 
     Args:
-        model: a built model, compiled if its training is asked for.
+        model: a built model, compiled if its training is asked for; also a `tfs.Distiller`.
         data: examples in the form `model.fit` takes, of which the first is repeated; None for random
             inputs, with targets of the shape of the outputs. Free axes of random inputs are 32 long.
         memory: bytes that the whole process that trains may hold, TensorFlow itself included (some hundred
@@ -55,7 +56,7 @@ def largest_batch(
         >>> half = tfs.with_precision(model, "bfloat16")
         >>> half.fit(x, y, batch_size=tfs.largest_batch(half, (x, y)))
     """
-    check_model(model, "largest_batch()")
+    check_model(model, "largest_batch()", alone=False)
     check_count("limit", limit)
     if memory is not None and check_positive("memory", memory) < SMALLEST_MEMORY:
         raise ValueError(f"`memory` is in bytes, 4e9 for 4 GB. Received: memory={memory!r}.")
@@ -98,9 +99,9 @@ def search(fits: Callable[[int], bool], limit: int) -> int:
 
 def _example(model, data, training: bool) -> tuple:
     """Inputs, and for training targets and weights, of one example."""
-    specs = input_specs(model)
+    specs = input_specs(trained_model(model))
     examples = random_examples(specs, 1) if data is None else collect(data, specs, limit=1)
-    inputs = pack_inputs(model, examples.inputs)
+    inputs = pack_inputs(trained_model(model), examples.inputs)
     if not training:
         return (inputs,)
     targets = examples.targets

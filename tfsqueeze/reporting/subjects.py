@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfsqueeze.core.checks import check_model
 from tfsqueeze.core.data import Examples, InputSpec, input_specs, pack_inputs, random_examples
 from tfsqueeze.core.outputs import named_outputs, output_names
+from tfsqueeze.core.trained import trained_model
 from tfsqueeze.models.legacy import is_legacy_model
 from tfsqueeze.models.load import load_model
 from tfsqueeze.reporting.facts import Facts
@@ -128,7 +129,7 @@ def open_subject(source: Any) -> Subject:
     if isinstance(source, (KerasSubject, FileSubject)):
         return source
     if isinstance(source, keras.Model):
-        return KerasSubject(check_model(source, "report()"))
+        return KerasSubject(check_model(trained_model(source), "report()"))
     if isinstance(source, (bytes, bytearray, TFLiteFile)):
         return FileSubject(read(source))
     if not isinstance(source, (str, os.PathLike)) and hasattr(source, "path"):
@@ -136,7 +137,7 @@ def open_subject(source: Any) -> Subject:
     if isinstance(source, (str, os.PathLike)) and is_tflite(Path(source)):
         return FileSubject(read(source), Path(source))
     if isinstance(source, (str, os.PathLike)):
-        return KerasSubject(load_model(source), Path(source))
+        return KerasSubject(check_model(load_model(source), "report()"), Path(source))
     if is_legacy_model(source):
         return KerasSubject(load_model(source))
     raise TypeError(
