@@ -1,4 +1,4 @@
-"""What all recipes share: their options, the embedded digits, training with progress, steps and pictures."""
+"""What all recipes share: their options, the embedded digits, training with progress, and steps."""
 
 import functools
 import io
@@ -14,7 +14,6 @@ from rich.progress import Progress
 
 import tfsqueeze as tfs
 from tfsqueeze.reporting.compare import Comparison
-from tfsqueeze.reporting.plots import COLOURS, new_figure, saved
 
 BATCH_SIZE = 64
 
@@ -159,7 +158,7 @@ def run_steps(script: str, model, training, validation, output: Path, epochs: in
     click.echo(result)
     result.to_markdown(output / "report.md")
     result.to_json(output / "report.json")
-    plot_steps(result, output / "steps.png")
+    result.plot(output / "steps.png")
     if isinstance(result.report, Comparison):
         result.report.plot(output / "accuracy-size.png")
     click.echo(f"\nEverything is in {output}/: model.keras, report.md, steps.png, {result.path.name}")
@@ -184,37 +183,3 @@ class Announced:
 
     def __exit__(self, *error):
         return False
-
-
-def plot_steps(result, path: Path | None = None):
-    """Draws what each step left of parameters and MACs, and the score after it.
-
-    Args:
-        result: a `RecipeResult`.
-        path: an image file to write, or None.
-
-    Returns:
-        The matplotlib figure.
-    """
-    steps = [step for step in result.steps if step.parameters]
-    figure, axes = new_figure(7.5, 1.6 + 0.42 * len(steps))
-    rows, first = np.arange(len(steps)), steps[0]
-    for shift, quantity, colour in ((-0.19, "parameters", COLOURS[0]), (0.19, "macs", COLOURS[4])):
-        whole = getattr(first, quantity)
-        if whole:
-            kept = [100 * (getattr(step, quantity) or 0) / whole for step in steps]
-            label = "MACs" if quantity == "macs" else quantity
-            axes.barh(rows + shift, kept, 0.36, color=colour, label=label)
-    for row, step in zip(rows, steps, strict=True):
-        scores = ", ".join(f"{name.replace('_', ' ')} {score:.4g}" for name, score in step.metrics.items())
-        scores += f", {step.bytes:,} bytes" if step.bytes else ""
-        axes.annotate(scores, (106, row), va="center", fontsize=9, color="#333333")
-    axes.set_yticks(rows, [step.title for step in steps])
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.set_xlim(0, 165)
-    axes.set_xticks(range(0, 101, 25))
-    axes.set_xlabel("% of the first model's")
-    axes.set_title("What each step left, and its score", loc="left", fontsize=11, fontweight="bold")
-    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
-    return saved(figure, path)

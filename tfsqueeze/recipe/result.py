@@ -88,6 +88,23 @@ class RecipeResult(Presentation):
             "report": None if self.report is None else self.report.to_dict(),
         }
 
+    def plot(self, path=None):
+        """Draws what each step left of parameters and MACs, with its score and bytes.
+
+        Args:
+            path: an image file to write (.png, .svg, .pdf), or None.
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+            ValueError: if nothing was measured (`run(measure=False)`).
+        """
+        from tfsqueeze.recipe.plot import plot_steps
+
+        return plot_steps(self, path)
+
     def tables(self):
         """One row per step, then the report's tables."""
         scores = list(dict.fromkeys(name for step in self.steps for name in step.metrics))

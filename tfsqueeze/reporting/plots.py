@@ -56,7 +56,7 @@ def plot_layers(report, path=None):
     for row, layer in zip(rows, layers, strict=True):
         text = f" {layer.sparsity:.0%} zeros" + (f", {counted(layer.macs)} MACs" if layer.macs else "")
         axes.annotate(text, (layer.parameters, row), va="center", fontsize=8, color="#444444")
-    axes.set_yticks(rows, [layer.name[-32:] for layer in layers], fontsize=8)
+    axes.set_yticks(rows, [shortened(layer.name) for layer in layers], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.45 * max(total, default=1))
     axes.set_xlabel("weights")
@@ -91,6 +91,7 @@ def _draw_front(axes, reports, score, size):
             fontsize=9,
             color="#333333",
             zorder=4,
+            arrowprops={"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.8} if beyond else None,
         )
     axes.set_xscale("log")
     axes.margins(x=0.18)
@@ -98,9 +99,8 @@ def _draw_front(axes, reports, score, size):
     _plain_ticks(axes, sizes)
     axes.set_xlabel(f"{SIZES[size]}, kB (log scale)")
     axes.set_ylabel(score.replace("_", " "))
-    axes.set_title(
-        f"{score.replace('_', ' ')} against {SIZES[size]}", loc="left", fontsize=11, fontweight="bold"
-    )
+    title = f"{score.replace('_', ' ')} against {SIZES[size]}"
+    axes.set_title(title[0].upper() + title[1:], loc="left", fontsize=11, fontweight="bold")
     if any(report.latency for report in reports.values()):
         is_known = all(report.latency for report in reports.values())
         axes.text(
@@ -164,6 +164,35 @@ def new_figure(width: float, height: float):
     Raises:
         ImportError: if matplotlib is not installed.
     """
+    figure = _empty_figure(width, height)
+    axes = figure.add_subplot()
+    _style(axes)
+    return figure, axes
+
+
+def new_panels(count: int, width: float, height: float):
+    """A figure of `count` panels of so many inches each, up to three in a row, and the list of their axes."""
+    columns = 2 if count == 4 else min(count, 3)
+    rows = -(-count // columns)
+    figure = _empty_figure(max(columns * width, 1.6 * width), rows * height + 0.3)
+    panels = [figure.add_subplot(rows, columns, place) for place in range(1, count + 1)]
+    for axes in panels:
+        _style(axes)
+    return figure, panels
+
+
+def titled(axes, title: str, remark: str = "") -> None:
+    """Sets the title of a panel, with a remark at its right end."""
+    axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
+    axes.set_title(remark, loc="right", fontsize=8, color="#666666")
+
+
+def shortened(name: str, width: int = 32) -> str:
+    """A name of at most `width` characters; of a longer one the end, which tells more."""
+    return name if len(name) <= width else "…" + name[1 - width :]
+
+
+def _empty_figure(width, height):
     try:
         # No pyplot: it would choose a window system and keep every figure alive.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -174,11 +203,13 @@ def new_figure(width: float, height: float):
         ) from error
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    return figure
+
+
+def _style(axes) -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def saved(figure, path):

@@ -83,6 +83,22 @@ class QuantizationErrors(Presentation):
             notes.append(f"{self.metric}: {self.baseline:.4f} in float, {self.score:.4f} rounded.")
         return [Table("Rounding one layer at a time", columns, rows, notes)]
 
+    def plot(self, path=None):
+        """Draws the signal to noise ratio per layer, the most damaging first.
+
+        Args:
+            path: an image file to write (.png, .svg, .pdf), or None.
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
+        from tfsqueeze.search.errors_plot import plot_errors
+
+        return plot_errors(self, path)
+
 
 def quantization_errors(
     model: keras.Model,

@@ -1,6 +1,6 @@
 """The picture of a sensitivity analysis. matplotlib is loaded only when it is drawn."""
 
-from tfsqueeze.reporting.plots import COLOURS, new_figure, saved
+from tfsqueeze.reporting.plots import COLOURS, new_figure, saved, shortened
 
 
 def plot_sensitivity(sensitivity, path=None):
@@ -30,7 +30,7 @@ def plot_sensitivity(sensitivity, path=None):
             linewidth=1.8 if is_named else 1,
             color=COLOURS[named.index(layer)] if is_named else COLOURS[-1],
             alpha=1.0 if is_named else 0.6,
-            label=_shortened(layer) if is_named else "_other",
+            label=shortened(layer) if is_named else "_other",
         )
     axes.axhline(sensitivity.baseline, color="#666666", linewidth=0.8, linestyle="--")
     axes.set_xlim(0, 1)
@@ -40,7 +40,7 @@ def plot_sensitivity(sensitivity, path=None):
     axes.set_title("Sensitivity to pruning", loc="left", fontsize=11, fontweight="bold")
     handles, labels = axes.get_legend_handles_labels()
     others = len(order) - len(named)
-    title = f"most sensitive (grey: {others} others)" if others else "most sensitive first"
+    title = f"most sensitive (grey: {others} other{'s' * (others > 1)})" if others else "most sensitive first"
     axes.legend(
         handles[::-1],
         labels[::-1],
@@ -51,7 +51,3 @@ def plot_sensitivity(sensitivity, path=None):
         loc="lower left",
     )
     return saved(figure, path)
-
-
-def _shortened(name: str, width: int = 32) -> str:
-    return name if len(name) <= width else "…" + name[1 - width :]
