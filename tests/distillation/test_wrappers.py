@@ -51,14 +51,14 @@ def test_a_saved_distiller_exports_its_student(distiller, tmp_path):
     ],
 )
 def test_what_returns_a_model_asks_for_the_student(verb, distiller):
-    with pytest.raises(UnsupportedModelError, match="which trains 'small'. Pass `.student` of it"):
+    with pytest.raises(UnsupportedModelError, match=r"trains 'small'. Pass `.student` of it"):
         verb(distiller)
 
 
 def test_a_cohort_asks_which_student(tmp_path):
     cohort = kd.MutualLearning([convnet(3, name="a"), convnet(4, name="b")])
     with pytest.raises(
-        UnsupportedModelError, match=r"'a' and 'b'. Pass `.students\[0\]` or `.students\[1\]`"
+        UnsupportedModelError, match=r"'b'. Pass `.students\[0\]` or `.students\[1\]`"
     ):
         tfs.export_tflite(cohort, tmp_path / "m.tflite")
 

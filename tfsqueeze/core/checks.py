@@ -93,8 +93,8 @@ def check_model(model, verb: str, *, alone: bool = True) -> keras.Model:
         )
     if alone and (inner := students_of(model)):
         raise UnsupportedModelError(
-            f"{verb} works on a network of its own. Received: {model.name!r}, a {type(model).__name__}, which "
-            f"trains {' and '.join(repr(student.name) for student in inner.values())}. Pass "
+            f"{verb} works on a network of its own. Received: {model.name!r}, a {type(model).__name__}, "
+            f"which trains {' and '.join(repr(student.name) for student in inner.values())}. Pass "
             f"{' or '.join(f'`.{place}`' for place in inner)} of it."
         )
     return model
