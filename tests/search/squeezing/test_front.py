@@ -2,9 +2,9 @@
 
 import pytest
 
+from tfsqueeze.search.squeezing.attempts import Epochs, is_hopeless, next_epochs
 from tfsqueeze.search.squeezing.front import Point, front_of, next_on_front
 from tfsqueeze.search.squeezing.objectives import Objective
-from tfsqueeze.search.squeezing.stages import is_hopeless
 
 
 def points(*pairs):
@@ -55,3 +55,19 @@ def test_an_objective_is_one_or_several_with_weights():
         Objective({"size": 0})
     with pytest.raises(ValueError, match="must name"):
         Objective({})
+
+
+def test_training_goes_on_with_integers_once_it_is_good_enough_in_float():
+    rungs = (0, 3, 9)
+
+    def path(lost_from):
+        done, seen = Epochs(), []
+        while (done := next_epochs(done, rungs, done.plain >= lost_from)) is not None:
+            seen.append(tuple(done))
+        return seen
+
+    assert path(lost_from=99) == [(3, 0), (9, 0)]
+    assert path(lost_from=0) == [(0, 3), (0, 9)]
+    assert path(lost_from=3) == [(3, 0), (3, 6)]
+    assert path(lost_from=9) == [(3, 0), (9, 0), (9, 3)]
+    assert next_epochs(Epochs(1), (0, 1), True) == (1, 1)

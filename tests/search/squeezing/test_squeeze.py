@@ -14,9 +14,9 @@ import tfsqueeze as tfs
 from tests.zoo import ZOO
 from tfsqueeze.cli import cli
 from tfsqueeze.core.data import Examples, input_specs, random_examples
+from tfsqueeze.search.squeezing.repertoire import Repertoire
 from tfsqueeze.search.squeezing.squeeze import split_examples
 from tfsqueeze.search.squeezing.stages import Search
-from tfsqueeze.search.squeezing.techniques import Repertoire
 from tfsqueeze.search.studies.study import Study
 from tfsqueeze.search.studies.workers import WORKER
 
@@ -140,7 +140,7 @@ def test_smaller_images_are_tried_where_they_save_something(network, tmp_path):
     few = random_examples(input_specs(pooled), 40)
     repertoire = Repertoire.of(pooled, few, ["resolution"], ["latency"])
     assert repertoire.space() == {"resolution": [1.0, 0.75, 0.5], "quantization": ["float32"]}
-    steps = repertoire.steps({"resolution": 0.5, "quantization": "float32"})
+    steps = repertoire.changes({"resolution": 0.5, "quantization": "float32"})
     made = tfs.Recipe(steps).run(pooled, calibration=few, output=tmp_path).model
     assert made.input_shape == pooled.input_shape
     refused = Repertoire.of(pooled, few, None, ["size", "download"]).skipped["resolution"]

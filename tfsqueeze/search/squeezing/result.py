@@ -12,8 +12,9 @@ from tfsqueeze.reporting.plots import COLOURS, new_figure, saved
 from tfsqueeze.reporting.presentation import Presentation
 from tfsqueeze.reporting.tables import Table
 from tfsqueeze.search.pareto import pareto_front
-from tfsqueeze.search.squeezing.attempts import Attempt, attempt_folder
+from tfsqueeze.search.squeezing.attempts import Attempt
 from tfsqueeze.search.squeezing.paired_test import Verdict
+from tfsqueeze.search.squeezing.techniques import OFF
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,7 +71,7 @@ class Squeezed(Presentation):
         Example:
             >>> [(found.file_of(one), one.verdict.drop) for one in found.front]
         """
-        path = attempt_folder(self.output, attempt.candidate, attempt.epochs) / "model.tflite"
+        path = attempt.folder(self.output) / "model.tflite"
         if not path.exists():
             raise ValueError(
                 f"There is no {str(path)!r}. Files are kept of the attempts in `front`, on the "
@@ -141,12 +142,10 @@ class Squeezed(Presentation):
 
 
 def _row(one: Attempt, is_best: bool) -> list[str]:
-    setting = ", ".join(
-        f"{name} {value}" for name, value in one.setting.items() if value not in (0, False, 1.0)
-    )
+    setting = ", ".join(f"{name} {value}" for name, value in one.setting.items() if value != OFF.get(name))
     return [
         f"{'* ' if is_best else ''}{setting}",
-        str(one.epochs),
+        f"{one.epochs} + {one.aware_epochs}" if one.aware_epochs else str(one.epochs),
         f"{one.bytes:,}",
         f"{one.cost:.4f}",
         f"{one.verdict.score:.4f}",

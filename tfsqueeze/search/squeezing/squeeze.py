@@ -6,12 +6,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfsqueeze.core.checks import check_choice, check_count, check_fraction, check_model, check_positive
 from tfsqueeze.core.data import Examples
 from tfsqueeze.core.files import atomic_write
 from tfsqueeze.core.resuming import setting_text
 from tfsqueeze.export.tflite import export_tflite
+from tfsqueeze.precision.policy import resolve
 from tfsqueeze.recipe.folder import model_fingerprint
 from tfsqueeze.recipe.run_data import RunData
 from tfsqueeze.reporting.compare import compare
@@ -19,9 +21,12 @@ from tfsqueeze.reporting.report import report
 from tfsqueeze.search.squeezing.attempts import Attempt
 from tfsqueeze.search.squeezing.objectives import Objective
 from tfsqueeze.search.squeezing.paired_test import Judge
+from tfsqueeze.search.squeezing.repertoire import Repertoire
 from tfsqueeze.search.squeezing.result import Squeezed
+from tfsqueeze.search.squeezing.sparing import with_sensitive_layers
 from tfsqueeze.search.squeezing.stages import Search
-from tfsqueeze.search.squeezing.techniques import NAMES, Repertoire
+from tfsqueeze.search.squeezing.techniques import NAMES
+from tfsqueeze.search.squeezing.workshop import Training, Workshop
 from tfsqueeze.search.studies.samplers import SAMPLERS
 
 Metric = str | keras.metrics.Metric | Callable | None
@@ -44,10 +49,12 @@ def squeeze(
     epochs: int = 9,
     batch_size: int = 64,
     learning_rate: float | None = None,
+    precision: str = "float32",
     confidence: float = 0.9,
     calibration: Any = None,
     held_out: Any = None,
     storage: str | None = None,
+    strategy: tf.distribute.Strategy | None = None,
     seed: int = 0,
     output="squeezed",
     worker: bool = False,
@@ -59,9 +66,10 @@ def squeeze(
     low-rank layers, weights pruned, in several formats. Each is a `.tflite` file, run on a growing part of
     the validation data for as long as no cheaper one is clearly better. Along the front of these, from cost
     to score, the cheapest one that is good enough is searched by bisection: each is trained with the
-    original as teacher, for a third of the epochs and then all, as long as there is hope. The two stages
-    take turns. The last word has the file, run by the interpreter on all validation examples, against the
-    file of the original.
+    original as teacher, for a third of the epochs and then all, as long as there is hope. What is good
+    enough in float but not as integers is trained quantization-aware from there. The two stages take turns.
+    The last word has the file, run by the interpreter on all validation examples, against the file of the
+    original.
 
     Nothing that has ended is done again: the same call goes on after an interruption, which costs the trial
     under way at most; other processes with the same `storage` join in.
@@ -75,8 +83,9 @@ def squeeze(
         objective: what is to become small: "size" (bytes of the file), "download" (after gzip), "macs",
             "memory" (of activations), "latency" (on this machine), or weights > 0 by these names.
         metric: as in `tfs.report`; of a function `(y_true, y_pred) -> float` higher is better.
-        techniques: of "resolution", "depth", "channels", "separable", "low_rank", "pruning",
-            "quantization"; None for all that apply to the model.
+        techniques: of "resolution", "depth", "channels", "separable", "low_rank", "pruning", "clustering",
+            "sparing" (the others leave sensitive layers alone), "quantization"; None for all that apply to
+            the model and serve the objective.
         sampler: what proposes candidates, see `tfs.tune`.
         trials: candidates without training, over all workers, >= 1.
         trainings: most candidates to train, >= 1.
@@ -85,12 +94,16 @@ def squeeze(
         batch_size: examples per training step.
         learning_rate: at the beginning of each training, which lets it fall to 0 along a cosine; None for
             that of the model's optimizer.
+        precision: what candidates are trained in before they are quantized, see `tfs.set_mixed_precision`:
+            "float32", "bfloat16", "float16", or "auto" for what is fast on this machine.
         confidence: one-sided confidence that the drop is within `max_drop`, in [0.5, 1). Accuracy is judged
             by a paired test of the examples that only one of the two files gets right (McNemar, normal
             approximation), other metrics by a paired bootstrap.
         calibration: typical inputs; by default up to 2,048 examples drawn from `train`.
         held_out: examples with targets that nothing was chosen by, on which the winner is judged as well.
         storage: where trials are kept, see `tfs.tune`; by default in `output`.
+        strategy: a `tf.distribute` strategy that candidates are trained by, such as `MirroredStrategy()` for
+            all devices of a machine; None for one device.
         seed: of everything random.
         output: folder for the winner (`model.keras`, `model.tflite`, `recipe.yaml`), `report.json` and all
             trials.
@@ -140,29 +153,28 @@ def squeeze(
     )
     baseline = output / "original.tflite"
     export_tflite(model, baseline, representative_data=data.calibration)
-    judge = Judge(baseline, model, _shuffled(data.validation, seed), metric, max_drop, confidence)
+    chosen_by = _shuffled(data.validation, seed)
+    judge = Judge(baseline, model, chosen_by, metric, max_drop, confidence)
     judge.check()
+    measured = report(baseline, latency=wanted.needs_latency)
     repertoire = Repertoire.of(model, data.calibration, techniques, wanted.weights)
-    rate = learning_rate or _learning_rate(model)
+    repertoire = with_sensitive_layers(repertoire, model, chosen_by, measured.facts.macs, techniques, output)
+    training = Training(batch_size, learning_rate or _learning_rate(model), resolve(precision))
     search = Search(
-        model=model,
-        data=data,
+        workshop=Workshop(model, data, repertoire, training, output, seed, strategy),
         judge=judge,
-        baseline=report(baseline, latency=wanted.needs_latency),
+        baseline=measured,
         objective=wanted,
-        repertoire=repertoire,
-        training=lambda count: _training(count, batch_size, rate),
         epochs=tuple(sorted({0, max(1, epochs // 3), epochs})),
         max_drop=max_drop,
-        output=output,
         settings={
             "model": model_fingerprint(model),
             "data": data.digest(),
             "objective": str(wanted),
             "metric": setting_text(metric),
-            "training": repr((batch_size, rate)),
+            "training": str(training),
         },
-        study={"storage": storage, "output": output, "seed": seed},
+        storage=storage,
         progress=progress,
     )
     attempts = search.search(sampler, trials, trainings, time_budget)
@@ -193,23 +205,24 @@ def _best(attempts: list[Attempt]) -> Attempt:
 def _finished(search: Search, attempts, metric, held_out, confidence) -> Squeezed:
     """Writes the winner and the reports, and deletes what only the search needed."""
     best = _best(attempts)
-    made = search.run(best.setting, best.epochs, search.folder(best.candidate, best.epochs))
-    recipe, output = search.recipe(best.setting, best.epochs), search.output
+    workshop = search.workshop
+    made = workshop.make(best.setting, best.candidate, best.trained)
+    recipe, model, output = workshop.recipe(best.setting, best.trained), workshop.model, workshop.output
     for name, write in {
         "model.tflite": lambda path: path.write_bytes(made.path.read_bytes()),
         "model.keras": made.model.save,
-        "original.keras": search.model.save,
+        "original.keras": model.save,
     }.items():
         with atomic_write(output / name) as temporary:
             write(temporary)
     recipe.model = "original.keras"
     recipe.to_file(output / "recipe.yaml")
     files = {"original": output / "original.tflite", "squeezed": output / "model.tflite"}
-    comparison = compare({"Keras": search.model, **files}, data=search.data.validation, metric=metric)
+    comparison = compare({"Keras": model, **files}, data=workshop.data.validation, metric=metric)
     held = None
     if held_out is not None:
-        examples = RunData.read(search.model, {"validation": held_out}).validation
-        judge = Judge(files["original"], search.model, examples, metric, search.max_drop, confidence)
+        examples = RunData.read(model, {"validation": held_out}).validation
+        judge = Judge(files["original"], model, examples, metric, search.max_drop, confidence)
         held = judge.verdict(files["squeezed"])
     found = Squeezed(
         model=made.model,
@@ -222,19 +235,13 @@ def _finished(search: Search, attempts, metric, held_out, confidence) -> Squeeze
         metric=search.judge.metric,
         baseline=search.judge.baseline,
         held_out=held,
-        skipped=search.repertoire.skipped,
+        skipped=workshop.repertoire.skipped,
         output=output,
     )
     found.to_json(output / "report.json")
     found.to_markdown(output / "report.md")
-    search.delete_but([best, *found.front])
+    workshop.delete_but({one.folder(output) for one in (best, *found.front)})
     return found
-
-
-def _training(epochs: int, batch_size: int, rate: float) -> dict:
-    """The step that trains with the original as teacher."""
-    schedule = {"CosineDecay": {"initial_learning_rate": rate, "decay_steps": "100%"}}
-    return {"distil": {"epochs": epochs, "batch_size": batch_size, "learning_rate": schedule}}
 
 
 def _learning_rate(model: keras.Model) -> float:

@@ -1,21 +1,14 @@
 """The two stages of `squeeze`: quick candidates without training, then training along their front."""
 
 import math
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import keras
-
 from tfsqueeze.core.checks import UnsupportedModelError
-from tfsqueeze.recipe.recipe import Recipe
-from tfsqueeze.recipe.run_data import RunData
 from tfsqueeze.reporting.report import Report, report
-from tfsqueeze.search.squeezing.attempts import ATTEMPTS, Attempt, attempt_folder
+from tfsqueeze.search.squeezing.attempts import ATTEMPTS, Attempt, Epochs, is_hopeless, next_epochs
 from tfsqueeze.search.squeezing.front import (
     CANDIDATE,
     LARGEST_NUMBER,
@@ -26,7 +19,7 @@ from tfsqueeze.search.squeezing.front import (
 )
 from tfsqueeze.search.squeezing.objectives import Objective
 from tfsqueeze.search.squeezing.paired_test import Judge
-from tfsqueeze.search.squeezing.techniques import Repertoire
+from tfsqueeze.search.squeezing.workshop import Workshop
 from tfsqueeze.search.studies.samplers import make_sampler
 from tfsqueeze.search.studies.space import Range, Space
 from tfsqueeze.search.studies.study import Study
@@ -46,48 +39,30 @@ class Search:
     """What both stages work with.
 
     Attributes:
-        model: the model to squeeze.
-        data: training and calibration data.
+        workshop: makes candidates.
         judge: compares files with the baseline's.
         baseline: the report of the baseline's file.
         objective: what is to become small.
-        repertoire: the techniques.
-        training: makes the step that trains for a number of epochs.
         epochs: numbers of epochs to train for, one after the other; the first is 0.
         max_drop: the drop allowed.
-        output: the folder of the search.
         settings: what the scores depend on, for the studies.
-        study: arguments that the studies share: storage, seed.
+        storage: where the studies are kept, or None for the folder of the search.
         progress: whether to show trials.
     """
 
-    model: keras.Model
-    data: RunData
+    workshop: Workshop
     judge: Judge
     baseline: Report
     objective: Objective
-    repertoire: Repertoire
-    training: Callable[[int], dict]
     epochs: tuple[int, ...]
     max_drop: float
-    output: Path
     settings: dict[str, str]
-    study: dict[str, Any]
+    storage: str | None = None
     progress: bool = True
 
     def __post_init__(self):
         # The cost of the cheapest candidate that is good enough: dearer ones are of no use any more.
         self._cheapest = math.inf
-
-    @property
-    def seed(self) -> int:
-        """Of everything random."""
-        return self.study["seed"]
-
-    def recipe(self, setting: dict[str, Any], epochs: int, *, quick: bool = False) -> Recipe:
-        """The recipe of a candidate."""
-        step = self.training(epochs) if epochs else None
-        return Recipe(self.repertoire.steps(setting, step, quick=quick), seed=self.seed)
 
     def search(self, sampler, trials: int, trainings: int, seconds: float | None) -> list[Attempt]:
         """Lets the two stages take turns, so that what training shows guides what is proposed.
@@ -120,15 +95,15 @@ class Search:
 
     def propose(self, sampler, trials: int, seconds: float | None) -> tuple[list[Point], dict[int, dict]]:
         """The first stage: candidates that need no training; returns their front, and settings by number."""
-        space = Space(self.repertoire.space())
-        proposing = make_sampler(sampler, space, seed=self.seed, objectives=2)
-        study = Study(
+        repertoire = self.workshop.repertoire
+        space = Space(repertoire.space())
+        proposing = make_sampler(sampler, space, seed=self.workshop.seed, objectives=2)
+        study = self._study(
             "candidates",
             space,
             directions=("minimize", "maximize"),
-            sampler=StartingPoints(self.repertoire.starting_points(), proposing),
+            sampler=StartingPoints(repertoire.starting_points(), proposing),
             settings=self.settings,
-            **self.study,
         )
         study.run(
             lambda trial: self._judge_quickly(trial, study),
@@ -150,12 +125,11 @@ class Search:
         """The second stage: trains along the front; returns every attempt."""
         begin = time.monotonic()
         sampler = FrontSampler(front, WITHIN)
-        study = Study(
+        study = self._study(
             "training",
             {CANDIDATE: Range(0, LARGEST_NUMBER)},
             sampler=sampler,
             settings={**self.settings, "max_drop": repr(self.max_drop), "epochs": repr(self.epochs)},
-            **self.study,
         )
         while (count := self._wanted(study, sampler, trials)) is not None:
             left = None if seconds is None else seconds - (time.monotonic() - begin)
@@ -183,31 +157,10 @@ class Search:
         is_open = any(trial.state in ("waiting", "running") for trial in trials)
         return len(trials) if is_open else None
 
-    def folder(self, candidate: int, epochs: int) -> Path:
-        """Where an attempt keeps its steps and its file."""
-        return attempt_folder(self.output, candidate, epochs)
-
-    def delete_but(self, kept: Sequence[Attempt]) -> None:
-        """Deletes the steps and files of all attempts but these."""
-        folders = {self.folder(one.candidate, one.epochs) for one in kept}
-        for folder in (self.output / ATTEMPTS).glob("candidate-*"):
-            if folder not in folders:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def run(self, setting, epochs: int, folder: Path):
-        """Runs a candidate's recipe, or takes what an earlier run left."""
-        data = replace(self.data, validation=None)
-        return self.recipe(setting, epochs).run(
-            self.model, train=data.train, calibration=data.calibration, output=folder, measure=False
-        )
-
     def _judge_quickly(self, trial: Trial, study: Study) -> tuple[float, float]:
-        recipe = self.recipe(trial.parameters, 0, quick=True)
-        with tempfile.TemporaryDirectory(dir=self.output) as folder:
+        with tempfile.TemporaryDirectory(dir=self.workshop.output) as folder:
             try:
-                path = recipe.run(
-                    self.model, calibration=self.data.calibration, output=folder, measure=False
-                ).path
+                path = self.workshop.quick_file(trial.parameters, folder)
             except (UnsupportedModelError, ValueError) as error:
                 # A setting may ask more of a model than it has, such as fewer channels than one per layer.
                 trial.note("refused", str(error)[:300])
@@ -242,27 +195,28 @@ class Search:
     def _attempt(self, trial: Trial, setting: dict[str, Any]) -> float:
         """Trains a candidate for more and more epochs, until it is good enough or will not be."""
         number, rows, drops = trial.parameters[CANDIDATE], [], []
-        for epochs in self.epochs:
-            path = self.run(setting, epochs, self.folder(number, epochs)).path
+        epochs: Epochs | None = Epochs()
+        while epochs is not None:
+            path = self.workshop.make(setting, number, epochs).path
             cost, measured = self._cost(path)
             verdict = self.judge.verdict(path)
-            attempt = Attempt(number, setting, epochs, cost, measured.facts.file_bytes, verdict)
-            rows.append(asdict(attempt))
+            size = measured.facts.file_bytes
+            rows.append(asdict(Attempt(number, setting, epochs.plain, cost, size, verdict, epochs.aware)))
             trial.note(ATTEMPTS, rows)
             drops.append(verdict.drop)
             if verdict.is_within or is_hopeless(drops, self.max_drop):
                 break
+            epochs = next_epochs(epochs, self.epochs, self._is_lost_by_rounding(setting, number, epochs))
         trial.note(WITHIN, verdict.is_within)
         return 1 - cost if verdict.is_within else self.max_drop - verdict.upper
 
+    def _is_lost_by_rounding(self, setting, number: int, epochs: Epochs) -> bool:
+        """Whether a candidate whose file is not good enough is so in float."""
+        if epochs.aware or not self.workshop.repertoire.calibration(setting):
+            return bool(epochs.aware)
+        model = self.workshop.float_model(setting, number, epochs)
+        return model is not None and self.judge.verdict(model).is_within
 
-def is_hopeless(drops: list[float], max_drop: float) -> bool:
-    """Whether training on will not do: the next part is expected to gain no more than the last one did.
-
-    Args:
-        drops: after no training, after the first part of the epochs, and so on.
-        max_drop: the drop allowed.
-    """
-    if len(drops) < 2:
-        return False
-    return drops[-1] - max_drop > max(drops[-2] - drops[-1], 0.0)
+    def _study(self, name: str, space, **options) -> Study:
+        workshop = self.workshop
+        return Study(name, space, storage=self.storage, output=workshop.output, seed=workshop.seed, **options)
