@@ -18,8 +18,7 @@ def trained_model(model: keras.Model) -> keras.Model:
 def students_of(model: keras.Model) -> dict[str, keras.Model]:
     """The models that a wrapper trains, by where it has them: "student", or "students[0]" and so on."""
     several = getattr(model, "students", None)
-    places = (
-        {f"students[{i}]": s for i, s in enumerate(several)} if isinstance(several, (list, tuple)) else {}
-    )
-    places = {"student": getattr(model, "student", None), **places}
+    several = several if isinstance(several, (list, tuple)) else ()
+    places = {f"students[{index}]": inner for index, inner in enumerate(several)}
+    places["student"] = getattr(model, "student", None)
     return {place: inner for place, inner in places.items() if isinstance(inner, keras.Model)}
