@@ -70,7 +70,7 @@ def train(model: keras.Model, images, masks, epochs: int, seed: int) -> None:
     data = data.batch(BATCH_SIZE, drop_remainder=True).prefetch(2)
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, epochs * (len(images) // BATCH_SIZE))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=VOID)
-    model.compile(keras.optimizers.Adam(schedule), loss)
+    model.compile(keras.optimizers.Adam(schedule), loss, jit_compile=False)
     model.fit(data, epochs=epochs, shuffle=False, verbose=0)
 
 

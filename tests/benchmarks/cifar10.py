@@ -83,10 +83,10 @@ def twin(library, baseline):
 
 
 def compiled(model, total_steps: int, rate: float = 1e-3, library=keras):
-    """Adam with a cosine learning rate."""
+    """Adam with a cosine learning rate; without XLA, which is slower on few threads."""
     schedule = library.optimizers.schedules.CosineDecay(rate, total_steps)
     loss = "sparse_categorical_crossentropy"
-    model.compile(library.optimizers.Adam(schedule), loss, metrics=["accuracy"])
+    model.compile(library.optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
     return model
 
 
