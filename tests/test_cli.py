@@ -144,7 +144,7 @@ def test_failed_work_ends_with_1_and_one_message(folder, tmp_path):
     np.savez(tmp_path / "wrong.npz", x=IMAGES[:, :4])
     np.savez(tmp_path / "keys.npz", a=IMAGES, b=IMAGES)
     for arguments, message in (
-        ((model, "--quantize", "int8"), "dynamic"),
+        ((model, "--quantize", "int8"), "--quantize int8 needs --data"),
         ((model, "--quantize", "int8", "--data", tmp_path / "wrong.npz"), "must have shape (n, 8, 8, 3)"),
         ((model, "--quantize", "int8", "--data", tmp_path / "keys.npz"), "keys ['a', 'b']"),
         ((model, "--eval", folder / "calibration.npz"), "no targets"),

@@ -97,6 +97,8 @@ def convert(model, output, data, scale, evaluation, metric, as_json, **options):
         examples = read_data(evaluation, specs, outputs, scale=scaling, with_targets=True)
     if options["quantize"] == "none":
         options["quantize"] = None
+    if calibration is None:
+        _check_needs_no_data(original, options["quantize"], options["io_dtype"])
     with working("Converting"):
         result = export_tflite(original, output, representative_data=calibration, **options)
     with working("Measuring"):
@@ -106,6 +108,19 @@ def convert(model, output, data, scale, evaluation, metric, as_json, **options):
     else:
         click.echo(f"{result}\n")
         show(comparison)
+
+
+def _check_needs_no_data(model, quantize, io_dtype):
+    """Says in the words of the command line what the exporter would say in those of Python."""
+    from tfsqueeze.export import trained_quantization
+    from tfsqueeze.export.calibration import has_integer_activations
+
+    if has_integer_activations(quantize, io_dtype) and not trained_quantization.covers(model, quantize):
+        raise ValueError(
+            f"--quantize {quantize} needs --data: 100 to 500 typical inputs, from which the ranges of the "
+            "activations are measured, as .npz or .npy file or as a folder of images. Without any, use "
+            "--quantize dynamic (8-bit weights, float activations)."
+        )
 
 
 def _load(path):
