@@ -86,8 +86,19 @@ def attending():
     return keras.Model(tokens, layers.Dense(2)(layers.GlobalAveragePooling1D()(x)))
 
 
+def upsampled():
+    """Dilated convolutions must keep their normalisation; the output has the range of what gives it."""
+    image = keras.Input((12, 16, 3))
+    x = layers.Conv2D(4, 3, padding="same", dilation_rate=2, use_bias=False)(layers.Rescaling(0.5)(image))
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3, dilation_rate=(1, 3), activation="tanh")(x))
+    scores = layers.Conv2D(2, 1, name="scores")(layers.MaxPooling2D()(x))
+    return keras.Model(image, layers.UpSampling2D(interpolation="bilinear", name="classes")(scores))
+
+
 @pytest.mark.parametrize(
-    "build", [normalised, *(pytest.param(f, marks=pytest.mark.slow) for f in (rows, gated, attending))]
+    "build",
+    [normalised, upsampled, *(pytest.param(f, marks=pytest.mark.slow) for f in (rows, gated, attending))],
 )
 def test_every_operator_is_integer(build, tmp_path):
     model = build()
@@ -98,6 +109,7 @@ def test_every_operator_is_integer(build, tmp_path):
     qat = tfs.quantize_aware(model, data=data)
     result = tfs.export_tflite(qat, tmp_path / "qat.tflite", quantize="int8")
     assert not result.float_ops
+    assert list(result.outputs) == model.output_names
     ((steps, received, expected),) = steps_apart(qat, result.path, data)
     assert (steps <= 1).mean() > 0.94
     assert (received.argmax(-1) == expected.argmax(-1)).mean() >= 0.98

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfsqueeze.core import copying
 from tfsqueeze.quantization.behaviour import SIGMOID_RANGE
-from tfsqueeze.quantization.integer_forms import FlatDense, is_matrix_product
+from tfsqueeze.quantization.integer_forms import FlatDense, integer_form
 from tfsqueeze.quantization.wrapper import QuantizedLayer
 
 PROJECTIONS = ("_query_dense", "_key_dense", "_value_dense", "_output_dense", "_gate_dense")
@@ -204,6 +204,6 @@ def flatten_projections(layer) -> None:
         dense.bias.assign(dense.bias * factor)
     layer._tracker.unlock()
     for name, dense in projections(layer).items():
-        if is_matrix_product(dense):
+        if integer_form(dense) is FlatDense:
             setattr(layer, name, FlatDense(dense, dense.kernel.numpy(), name=dense.name))
     layer._tracker.lock()

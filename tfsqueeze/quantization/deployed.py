@@ -12,12 +12,9 @@ from tfsqueeze.quantization import behaviour
 from tfsqueeze.quantization.activation import ActivationQuantizer
 from tfsqueeze.quantization.attention import QuantizedAttention, copy_attention, flatten_projections
 from tfsqueeze.quantization.integer_forms import (
-    FlatDense,
     Following,
-    RowConvolution,
     ScaleAndShift,
-    is_matrix_product,
-    is_row_convolution,
+    integer_form,
 )
 from tfsqueeze.quantization.ranges import levels, nodes_of
 from tfsqueeze.quantization.strip import bake
@@ -61,7 +58,7 @@ def deployed(model: keras.Model) -> keras.Model:
         elif isinstance(old, QuantizedAttention):
             copy_attention(old.layer, new_layers[0].layer, baked=True)
             flatten_projections(new_layers[0].layer)
-        elif isinstance(old, QuantizedLayer) and not isinstance(new_layers[0], (FlatDense, RowConvolution)):
+        elif isinstance(old, QuantizedLayer) and integer_form(old.layer) is None:
             copying.copy_state(old.layer, new_layers[0])
             bake(old, new_layers[0])
 
@@ -71,10 +68,9 @@ def deployed(model: keras.Model) -> keras.Model:
 def _integer_form(wrapper: QuantizedLayer, following: Following) -> keras.Layer:
     """The layer in the form whose operators the converter fuses: itself, where it does so anyway."""
     layer = wrapper.layer
-    if is_matrix_product(layer):
-        return FlatDense(layer, wrapper.baked()["kernel"], following, name=wrapper.name)
-    if is_row_convolution(layer):
-        return RowConvolution(layer, wrapper.baked()["kernel"], following, name=wrapper.name)
+    form = integer_form(layer)
+    if form is not None:
+        return form(layer, wrapper.baked()["kernel"], following, name=wrapper.name)
     plain = copying.copy_layer(layer)
     plain.name = wrapper.name
     return plain
@@ -92,7 +88,7 @@ def _followers(model) -> Iterator[tuple[QuantizedLayer, list[keras.Layer]]]:
             wrapper = node.operation
             if not isinstance(wrapper, QuantizedLayer) or wrapper.activation is not None:
                 continue
-            if is_matrix_product(wrapper.layer) or is_row_convolution(wrapper.layer):
+            if integer_form(wrapper.layer) is not None:
                 yield wrapper, list(_taken_in(node, readers))
 
 

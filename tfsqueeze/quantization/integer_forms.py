@@ -49,7 +49,7 @@ class FlatDense(keras.Layer):
     """A `Dense` or `EinsumDense` as one matrix product: reshape, multiply, add the bias, activate, reshape.
 
     Args:
-        layer: the built layer, for which `is_matrix_product` holds.
+        layer: the built layer, for which `integer_form` gives this class.
         kernel: its kernel.
         following: what else to compute before the last reshape.
     """
@@ -80,49 +80,73 @@ class FlatDense(keras.Layer):
         return (*input_shape[: len(input_shape) - self._reduced], *self._out)
 
 
-class RowConvolution(keras.Layer):
-    """A `Conv1D` as a two-dimensional convolution of height 1.
+class DirectConvolution(keras.Layer):
+    """A dilated `Conv2D` as one operator.
 
     Args:
         layer: the built layer, channels last.
         kernel: its kernel.
-        following: what else to compute before the height is taken off again.
+        following: what else to compute.
     """
 
     def __init__(self, layer, kernel, following=Following(), **kwargs):
         super().__init__(**kwargs)
-        self._kernel = (kernel * following.scale)[None]
+        self._kernel = kernel * following.scale
         self._bias = _bias(layer, following)
-        self._strides = [1, 1, layer.strides[0], 1]
-        self._dilations = [1, 1, layer.dilation_rate[0], 1]
+        self._strides, self._dilations = list(layer.strides), list(layer.dilation_rate)
         self._padding = layer.padding
         self._activation = following.activation or layer.activation
         self._output_shape = layer.compute_output_shape
 
     def call(self, inputs, training=None):
         """Convolves."""
-        padding = self._padding
-        if padding == "causal":
-            left = self._dilations[2] * (self._kernel.shape[1] - 1)
-            inputs, padding = tf.pad(inputs, [[0, 0], [left, 0], [0, 0]]), "valid"
         outputs = tf.nn.conv2d(
-            tf.expand_dims(inputs, 1),
+            inputs,
             tf.constant(self._kernel),
             strides=self._strides,
-            padding=padding.upper(),
+            padding=self._padding.upper(),
             dilations=self._dilations,
         )
         outputs = outputs + self._bias
-        if self._activation is not None:
-            outputs = self._activation(outputs)
-        return tf.squeeze(outputs, 1)
+        return outputs if self._activation is None else self._activation(outputs)
 
     def compute_output_shape(self, input_shape):
         """The convolution's."""
         return self._output_shape(input_shape)
 
 
-def is_matrix_product(layer) -> bool:
+class RowConvolution(DirectConvolution):
+    """A `Conv1D` as a two-dimensional convolution of height 1; its arguments are those of the other."""
+
+    def __init__(self, layer, kernel, following=Following(), **kwargs):
+        super().__init__(layer, kernel, following, **kwargs)
+        self._kernel = self._kernel[None]
+        self._strides, self._dilations = [1, *self._strides], [1, *self._dilations]
+        self._is_causal = self._padding == "causal"
+        if self._is_causal:
+            self._padding = "valid"
+
+    def call(self, inputs, training=None):
+        """Convolves rows."""
+        if self._is_causal:
+            left = self._dilations[1] * (self._kernel.shape[1] - 1)
+            inputs = tf.pad(inputs, [[0, 0], [left, 0], [0, 0]])
+        return tf.squeeze(super().call(tf.expand_dims(inputs, 1)), 1)
+
+
+def integer_form(layer) -> type[keras.Layer] | None:
+    """What can stand in for a built layer that the converter would not fuse, if it is one."""
+    if _is_matrix_product(layer):
+        return FlatDense
+    if getattr(layer, "data_format", None) != "channels_last":
+        return None
+    if isinstance(layer, keras.layers.Conv1D):
+        return RowConvolution
+    is_plain = isinstance(layer, keras.layers.Conv2D) and layer.groups == 1
+    return DirectConvolution if is_plain and max(layer.dilation_rate) > 1 else None
+
+
+def _is_matrix_product(layer) -> bool:
     """Whether `FlatDense` can stand in for a built layer that the converter would not fuse.
 
     That is a `Dense` or `EinsumDense` that sums over the last axes of an input with more than two axes, with
@@ -136,11 +160,6 @@ def is_matrix_product(layer) -> bool:
         return False
     out = layer.kernel.shape[reduced:]
     return layer.bias is None or len(layer.bias.shape) <= len(out)
-
-
-def is_row_convolution(layer) -> bool:
-    """Whether `RowConvolution` can stand in for a layer."""
-    return isinstance(layer, keras.layers.Conv1D) and layer.data_format == "channels_last"
 
 
 def _bias(layer, following: Following) -> np.ndarray:

@@ -136,12 +136,14 @@ class _Level:
             group: self._quantizer([owners[key] for key in keys], keys[0] in rescaled)
             for group, keys in groups.items()
         }
+        averages = self._averages(owners, quantizers)
         placements = {
             key: Placement(quantizers[group], slot, key in rescaled and not self._is_sequential)
             for group, keys in groups.items()
             for slot, key in enumerate(keys)
         }
-        return placements | self._averages(owners, quantizers)
+        self._name_outputs(placements | averages)
+        return placements | averages
 
     def _averages(self, owners, quantizers) -> dict[int, Placement]:
         """Rounds means to the range they have from their inputs; a Sequential cannot apply a layer twice."""
@@ -158,13 +160,18 @@ class _Level:
         first = owners[0]
         fixed = behaviour.fixed_range(first) if len(owners) == 1 else None
         calls = self._calls[id(first)]
-        name = f"{first.name}_range"
-        if self._is_root and calls[0].outputs[0] in self._outputs and isinstance(first, keras.Layer):
-            # Losses and metrics find an output by the name of the layer that gives it.
-            name = first.name
-        made = self._make(name=name, slots=len(owners), fixed=fixed, several=len(calls) > 1)
+        made = self._make(name=f"{first.name}_range", slots=len(owners), fixed=fixed, several=len(calls) > 1)
         made.rescale = rescale and self._is_sequential
         return made
+
+    def _name_outputs(self, placements: dict[int, Placement]) -> None:
+        """Losses and metrics find an output by the name of the layer that gives it."""
+        if not self._is_root:
+            return
+        for key, placement in placements.items():
+            node = self._calls[key][0]
+            if node.outputs[0] in self._outputs and isinstance(node.operation, keras.Layer):
+                placement.quantizer.name = node.operation.name
 
     def _is_owner(self, calls) -> bool:
         operation = calls[0].operation
