@@ -131,23 +131,24 @@ def _select(model, select, multiplier, costs):
     places = {id(named.layer): cannot_be_replaced(named) for named in walk(model)}
 
     def unsupported(layer):
-        return _unsupported(layer) or places[id(layer)] or _not_cheaper(layer, multiplier, costs)
+        return not_separable(layer) or places[id(layer)] or _not_cheaper(layer, multiplier, costs)
 
-    others = [n.layer for n in walk(model) if unsupported(n.layer) is None and not _is_stem(n.layer)]
+    others = [n.layer for n in walk(model) if unsupported(n.layer) is None and not is_stem(n.layer)]
 
     def by_default(layer):
-        if others and _is_stem(layer):
+        if others and is_stem(layer):
             return "few input channels (a stem): select it to replace it all the same"
         return None
 
     return select_layers(model, select, unsupported, by_default=by_default)
 
 
-def _is_stem(layer) -> bool:
+def is_stem(layer: keras.Layer) -> bool:
+    """Whether a convolution has so few input channels that they have little to share."""
     return layer.kernel.shape[-2] <= STEM_CHANNELS
 
 
-def _unsupported(layer) -> str | None:
+def not_separable(layer: keras.Layer) -> str | None:
     """Why a layer cannot become separable, by its kind and settings; None if it can."""
     kind = type(layer).__name__
     if isinstance(layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D)):

@@ -77,6 +77,9 @@ def test_stages_are_found_by_the_size_of_feature_maps():
     assert {"width 8x8", "blocks removed", "kernel", "operator", "resolution"} <= set(around.space.parameters)
     small = around.build({"resolution": 0.5, "operator": "separable", "kernel": 5, "blocks removed": 1})
     assert small.input_shape == (None, 4, 4, 4)
+    assert {"separable", "inverted bottleneck x2"} < set(around.space.parameters["operator"].options)
+    block = around.build({"operator": "inverted bottleneck x2", "activation": "hard_silu"})
+    assert activations(block) == {"hard_silu"} and block.output_shape == (None, 3)
     with pytest.raises(ValueError, match=r"`changes` must be one of 'width'.*Did you mean 'width'"):
         ArchitectureSpace(ZOO["residual"](), ["widths"])
     with pytest.raises(ValueError, match="Nothing of model 'shared' can be changed by depth"):
@@ -111,6 +114,28 @@ def task():
     model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x[:64], y[:64], epochs=5, verbose=0)
     return model, (x[:64], y[:64]), (x[64:], y[64:])
+
+
+def test_nothing_within_the_limits_is_no_network(task):
+    model, train, validation = task
+    options = {"macs": 1e-6, "changes": ["kernel", "activation"], "trials": 3, "progress": False}
+    found = tfs.search_architecture(model, train, validation, **options)
+    assert found.model is found.best is found.latency_correlation is None
+    assert found.ranked == found.front == [] and len(found.trials) == 3
+    assert all("macs" in trial.notes["beyond"] for trial in found.trials)
+    assert "No network is within the limits" in str(found)
+    assert found.to_dict()["latency_correlation"] is None
+
+
+@pytest.mark.slow
+def test_latency_is_predicted_and_timed(task, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, train, validation = task
+    options = {"latency_ms": 100.0, "changes": ["kernel", "width"], "epochs": 1, "early_stopping": None}
+    found = tfs.search_architecture(model, train, validation, trials=4, progress=False, **options)
+    for trial in found.trials:
+        assert trial.notes["predicted_ms"] > 0 and 0 < trial.notes["latency_ms"] <= 100
+    assert -1 <= found.latency_correlation <= 1 and "rank correlation" in str(found)
 
 
 @pytest.mark.slow

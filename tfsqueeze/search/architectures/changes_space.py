@@ -1,6 +1,7 @@
 """What an architecture search may change of a network, and the network a setting stands for."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from tfsqueeze.pruning.channels.graph import ChannelGraph, find_groups
 from tfsqueeze.pruning.channels.repair import repair
 from tfsqueeze.pruning.depth import prune_depth
 from tfsqueeze.pruning.residual_blocks import find_blocks
+from tfsqueeze.search.architectures.inverted_bottleneck import to_inverted_bottleneck
 from tfsqueeze.search.architectures.layer_changes import (
     activations,
     kernel_sizes,
@@ -30,6 +32,12 @@ ACTIVATIONS = ("relu", "hard_silu")
 RESOLUTIONS = (1.0, 0.75, 0.5)
 MOST_BLOCKS = 4
 AS_IT_IS = "as it is"
+# What stands in for full convolutions. Bottlenecks of more channels cost more than the convolution.
+OPERATORS = {
+    "separable": to_separable,
+    "inverted bottleneck x2": partial(to_inverted_bottleneck, expansion=2),
+    "inverted bottleneck x4": partial(to_inverted_bottleneck, expansion=4),
+}
 
 
 class ArchitectureSpace:
@@ -81,10 +89,10 @@ class ArchitectureSpace:
             model = prune_depth(model, blocks=setting["blocks removed"], data=self._data)
         if setting.get("kernel", AS_IT_IS) != AS_IT_IS:
             model = with_kernel_size(model, setting["kernel"])
+        if setting.get("operator", AS_IT_IS) != AS_IT_IS:
+            model = OPERATORS[setting["operator"]](model, data=self._data)
         if setting.get("activation", AS_IT_IS) != AS_IT_IS:
             model = with_activation(model, setting["activation"])
-        if setting.get("operator") == "separable":
-            model = to_separable(model, data=self._data)
         if setting.get("resolution", 1.0) != 1.0:
             model = with_input_size(model, setting["resolution"])
         return model
@@ -116,18 +124,20 @@ class ArchitectureSpace:
         return {"blocks removed": list(range(count + 1))} if count else {}
 
     def _operator(self) -> dict[str, list]:
-        try:
-            to_separable(self._model)
-        except (UnsupportedModelError, ValueError):
-            return {}
-        return {"operator": ["conv", "separable"]}
+        others = [name for name, convert in OPERATORS.items() if _applies(convert, self._model)]
+        return {"operator": [AS_IT_IS, *others]} if others else {}
 
     def _resolution(self) -> dict[str, list]:
-        try:
-            with_input_size(self._model, min(RESOLUTIONS))
-        except (UnsupportedModelError, ValueError):
-            return {}
-        return {"resolution": list(RESOLUTIONS)}
+        can_shrink = _applies(with_input_size, self._model, min(RESOLUTIONS))
+        return {"resolution": list(RESOLUTIONS)} if can_shrink else {}
+
+
+def _applies(change: Callable, *arguments) -> bool:
+    try:
+        change(*arguments)
+    except (UnsupportedModelError, ValueError):
+        return False
+    return True
 
 
 def _others(name: str, present: set, offered: Sequence) -> dict[str, list]:

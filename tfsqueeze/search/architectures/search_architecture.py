@@ -15,7 +15,7 @@ from tfsqueeze.core.trained import trained_model
 from tfsqueeze.recipe.run_data import fitted
 from tfsqueeze.recipe.training import distil, fine_tune
 from tfsqueeze.search.architectures.changes_space import ArchitectureSpace
-from tfsqueeze.search.architectures.limits import Limits
+from tfsqueeze.search.architectures.limits import Latencies, Limits
 from tfsqueeze.search.architectures.result import Architectures
 from tfsqueeze.search.scoring import Scorer
 from tfsqueeze.search.studies.study import Study
@@ -51,8 +51,9 @@ def search_architecture(
 
     Each trial changes the network, its weights inherited where they fit and refitted by least squares,
     rather than training one from nothing. What is cheap comes first: a candidate beyond the limits ends
-    before it is trained, latency is measured last, and of the others only the best third is trained beyond
-    the first epochs.
+    before it is trained. Its latency is predicted from those of its operators, each timed once on this
+    machine and kept in the user's cache folder, and timed only if it may be within the limit. Of the
+    candidates trained, only the best third goes on beyond the first epochs.
 
     Args:
         model: a trained and compiled Sequential or Functional model; it is not changed.
@@ -61,7 +62,8 @@ def search_architecture(
             accuracy or the negative error, higher being better.
         macs: most multiply-accumulates for one example; up to 1, the share of the model's own.
         params: most weights; up to 1, the share of the model's own.
-        latency_ms: most milliseconds of the float32 `.tflite` file, one thread of this machine.
+        latency_ms: most milliseconds of the float32 `.tflite` file, one thread of this machine; see also
+            `Architectures.latency_correlation`.
         changes: what may be changed, of "width" (a share of the channels for each size of feature maps),
             "depth" (residual blocks removed), "kernel" (3 or 5), "operator" (convolutions or separable ones),
             "activation", "resolution" (of images); None for all that apply.
@@ -73,7 +75,8 @@ def search_architecture(
         output: a folder for the study and the best networks; None keeps trials in memory.
 
     Returns:
-        An `Architectures`: `model` is the best network, trained. Print it for a table.
+        An `Architectures`: `model` is the best network, trained, or None if no trial is within the limits.
+            Print it for a table.
 
     Raises:
         UnsupportedModelError: if the model has no graph.
@@ -91,6 +94,7 @@ def search_architecture(
     baseline = scorer(model)
     costs = Limits().costs(model)
     limits = Limits(_absolute(macs, costs["macs"]), _absolute(params, costs["params"]), latency_ms)
+    latencies = None if latency_ms is None else Latencies(model)
     around = ArchitectureSpace(model, changes, _some_inputs(model, scorer))
     training = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     study = Study(
@@ -113,7 +117,7 @@ def search_architecture(
 
         def objective(trial: Trial) -> float:
             keras.utils.set_random_seed(trial.seed)
-            candidate = _within(limits, around, trial)
+            candidate = _within(limits, latencies, around, trial)
             examples = fitted(candidate, scorer.examples)
             score = Scorer(examples, candidate)
             reporter = _Reporter(trial, score)
@@ -146,13 +150,15 @@ class _Reporter(keras.callbacks.Callback):
         self._trial.report(epoch + 1, self._score(trained_model(self.model)))
 
 
-def _within(limits: Limits, around: ArchitectureSpace, trial: Trial) -> keras.Model:
+def _within(
+    limits: Limits, latencies: Latencies | None, around: ArchitectureSpace, trial: Trial
+) -> keras.Model:
     try:
         candidate = around.build(trial.parameters)
     except (UnsupportedModelError, ValueError) as error:
         trial.note("misfit", str(error)[:500])
         raise StopTrial("the changes do not go together") from error
-    costs = limits.costs(candidate)
+    costs = limits.costs(candidate, latencies)
     for cost, value in costs.items():
         trial.note(cost, value)
     broken = limits.exceeded(costs)
