@@ -8,7 +8,7 @@ from optuna.storages import InMemoryStorage
 
 from tfsqueeze.search.studies.coordinates import evenly, from_place, setting_key, to_place
 from tfsqueeze.search.studies.policy_gradient import CategoricalPolicy, GaussianPolicy
-from tfsqueeze.search.studies.samplers import SAMPLERS, make_sampler
+from tfsqueeze.search.studies.samplers import OF_ONE_OBJECTIVE, SAMPLERS, make_sampler
 from tfsqueeze.search.studies.space import Choice, Range, Space
 from tfsqueeze.search.studies.study import Study
 
@@ -101,10 +101,16 @@ def test_coarse_to_fine_halves_its_grid_around_the_best():
     assert sorted(places[5:7]) == pytest.approx([1 / 2 - 1 / 12, 1 / 2 + 1 / 12])
 
 
-def test_coarse_to_fine_serves_several_objectives():
-    study = Study("two", MIXED, sampler="coarse_to_fine", directions=("maximize", "minimize"))
+@pytest.mark.parametrize("sampler", [name for name in WITHOUT_TORCH if name not in OF_ONE_OBJECTIVE])
+def test_samplers_of_several_objectives_find_a_front(sampler):
+    study = Study("two", MIXED, sampler=sampler, directions=("maximize", "minimize"))
     study.run(lambda trial: (quality(trial.parameters), trial.parameters["n"]), trials=40, progress=False)
-    assert len(study.trials) == 40 and study.front
+    assert len(study.trials) == 40
+    # Of each number of the second score, the front has the best by the first.
+    costs = {trial.scores[1]: trial.scores[0] for trial in study.front}
+    assert min(costs) == min(trial.scores[1] for trial in study.trials)
+    ordered = [costs[cost] for cost in sorted(costs)]
+    assert ordered == sorted(ordered)
 
 
 def test_the_policy_moves_towards_what_did_well():
@@ -121,7 +127,10 @@ def test_the_policy_moves_towards_what_did_well():
 def test_unknown_and_unfit_samplers():
     with pytest.raises(ValueError, match=r"`sampler` must be one of 'grid'.*Did you mean 'policy_gradient'"):
         make_sampler("policy_gradients", MIXED)
-    with pytest.raises(ValueError, match="follows one objective"):
+    message = (
+        r"'policy_gradient' follows.*Received: 2 objectives. Take sampler='nsga2', or another.*: 'grid', "
+    )
+    with pytest.raises(ValueError, match=message):
         make_sampler("policy_gradient", MIXED, objectives=2)
 
 

@@ -66,6 +66,8 @@ SAMPLERS: dict[str, Callable[[Space, int, int], BaseSampler]] = {
     "coarse_to_fine": _coarse_to_fine,
     "policy_gradient": _policy_gradient,
 }
+# Samplers that cannot weigh several scores against each other.
+OF_ONE_OBJECTIVE = ("policy_gradient",)
 
 
 class SeededByTrial(BaseSampler):
@@ -131,7 +133,8 @@ def make_sampler(name: str | BaseSampler, space: Space, *, seed: int = 0, object
     Args:
         name: one of "grid" (ranges without steps at five values each), "random", "tpe" (Bayesian), "gp"
             (Gaussian process; needs PyTorch), "nsga2" (evolution), "coarse_to_fine" (a coarse grid, then
-            finer ones around the best), "policy_gradient" (REINFORCE); or a sampler of Optuna's.
+            finer ones around the best), "policy_gradient" (REINFORCE; one objective); or a sampler of
+            Optuna's.
         space: what is searched.
         seed: of everything random.
         objectives: how many scores a trial has.
@@ -142,10 +145,12 @@ def make_sampler(name: str | BaseSampler, space: Space, *, seed: int = 0, object
     if isinstance(name, BaseSampler):
         return SeededByTrial(lambda *seeds: name, space, seed)
     check_choice("sampler", name, SAMPLERS)
-    if name == "policy_gradient" and objectives > 1:
+    if name in OF_ONE_OBJECTIVE and objectives > 1:
+        others = ", ".join(repr(other) for other in SAMPLERS if other not in OF_ONE_OBJECTIVE)
         raise ValueError(
-            f"sampler='policy_gradient' follows one objective. Received: {objectives} objectives. "
-            "Take sampler='nsga2' or 'tpe'."
+            f"sampler={name!r} follows the gradient of one score. Received: {objectives} objectives. Take "
+            f"sampler='nsga2', or another that searches several at once: {others}. Or score their weighted "
+            "sum, and give one direction."
         )
     if name == "grid" and grid_size(space.distributions) > LISTED_SETTINGS:
         raise ValueError(

@@ -43,12 +43,12 @@ class Tuning(Presentation):
 
     @property
     def best_parameters(self) -> dict[str, Any] | None:
-        """Parameters of the best trial."""
+        """Parameters of the best trial; None if none is complete."""
         return self.best and self.best.parameters
 
     @property
     def best_score(self) -> float | None:
-        """The first score of the best trial."""
+        """The first score of the best trial; None if none is complete."""
         return self.best and self.best.score
 
     @property

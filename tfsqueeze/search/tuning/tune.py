@@ -54,7 +54,7 @@ def tune(
         sampler: what proposes: "tpe" (Bayesian, for most searches), "random", "grid" (ranges without steps
             at five values each), "gp" (Gaussian process, for few and slow trials; needs PyTorch), "nsga2"
             (evolution, for several metrics), "coarse_to_fine" (a coarse grid, then finer ones around the
-            best), "policy_gradient" (REINFORCE).
+            best), "policy_gradient" (REINFORCE, for one metric).
         trials: how many in total, all workers and earlier calls included. Finite spaces end when every
             setting was tried.
         time_budget: seconds after which this call begins no trial any more.
@@ -71,8 +71,8 @@ def tune(
         progress: whether to show trials, the best so far and the time left.
 
     Returns:
-        A `Tuning`: `best_parameters`, `best_score`, `trials`, and for several metrics `front`. Print it for
-        a table.
+        A `Tuning`: `best_parameters` and `best_score` (None if no trial gave a score), `trials`, and for
+        several metrics `front`. Print it for a table.
 
     Raises:
         TypeError: if the function returns no score, or `space` is none.
