@@ -95,6 +95,18 @@ OBJECTIVES = ("size", "download", "macs", "memory", "latency")
     help="Examples per training step. Example: --batch-size 128",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(("float32", "bfloat16", "float16", "auto")),
+    default="float32",
+    show_default=True,
+    help="What to train in; auto is what is fast on this machine. Example: --precision auto",
+)
+@click.option(
+    "--log-dir",
+    type=click.Path(file_okay=False),
+    help="Folder to write the trials to for TensorBoard. Example: --log-dir logs",
+)
+@click.option(
     "--storage",
     metavar="URL",
     help="A database that workers on several machines share; by default a file in the output folder. "

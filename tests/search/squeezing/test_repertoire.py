@@ -7,6 +7,7 @@ from tfsqueeze.core.data import Examples, input_specs, random_examples
 from tfsqueeze.recipe.recipe import Recipe
 from tfsqueeze.search.squeezing import techniques as known
 from tfsqueeze.search.squeezing.attempts import Epochs
+from tfsqueeze.search.squeezing.paired_test import Judge
 from tfsqueeze.search.squeezing.repertoire import Repertoire
 from tfsqueeze.search.squeezing.sparing import FEWEST, MOST, examples_to_use, with_sensitive_layers
 from tfsqueeze.search.squeezing.workshop import Training, Workshop
@@ -74,11 +75,11 @@ def test_sensitivity_is_measured_once_and_only_if_asked_for(tmp_path, monkeypatc
     model = ZOO["residual"]()
     data = random_examples(input_specs(model), 24)
     labelled = Examples(data.inputs, model(next(iter(data.inputs.values()))).numpy().argmax(-1))
-    arguments = (model, labelled, 10**9)
+    arguments = (model, Judge(model, model, labelled, "accuracy", 0.02, 0.9), 10**9)
     found = with_sensitive_layers(REPERTOIRE, *arguments, None, tmp_path)
     assert set(found.sensitive) == {"stem", "block_conv", "head"}
     assert (tmp_path / "sensitivity.json").exists()
-    monkeypatch.setattr("tfsqueeze.search.scoring.Scorer.__call__", None)
+    monkeypatch.setattr(Judge, "score", None)
     assert with_sensitive_layers(REPERTOIRE, *arguments, None, tmp_path).sensitive == found.sensitive
     told = with_sensitive_layers(REPERTOIRE, *arguments, ["pruning"], tmp_path / "none").skipped
     assert told == {"sparing": "not asked for"}

@@ -48,7 +48,9 @@ def network():
             layers.Dense(2, activation="softmax", name="head"),
         ]
     )
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss = "sparse_categorical_crossentropy"
+    # Compiling for XLA takes longer than these trainings.
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"], jit_compile=False)
     model.fit(*TRAIN, epochs=6, verbose=0)
     return model
 
@@ -87,6 +89,9 @@ def test_the_winner_is_smaller_within_the_drop_and_judged_by_its_file(found):
     assert "Chosen (*)" in str(found)
     assert "separable: not asked for" in str(found)
     assert json.loads((found.output / "report.json").read_text())["is_within"]
+    # What optuna-dashboard lists.
+    studies = optuna.get_all_study_summaries(f"sqlite:///{found.output / 'study.db'}")
+    assert [study.study_name for study in studies] == ["candidates", "training"]
     sizes = [found.file_of(one).stat().st_size for one in found.front]
     assert sizes == [one.bytes for one in found.front]
     kept = {found.file_of(one).parent for one in found.front}
@@ -159,6 +164,8 @@ def test_wrong_arguments_are_told_before_any_work(network, tmp_path):
         "`sampler` must be one of": {"sampler": "bayes"},
         "Did you mean 'channels'": {"techniques": ["chanels"]},
         "`time_budget` must be a number > 0": {"time_budget": -1},
+        "`learning_rate` must be a number > 0": {"learning_rate": 0},
+        "`precision` must be one of": {"precision": "half"},
     }.items():
         with pytest.raises(ValueError, match=message):
             tfs.squeeze(*arguments, **wrong, output=tmp_path)
@@ -167,7 +174,56 @@ def test_wrong_arguments_are_told_before_any_work(network, tmp_path):
         tfs.squeeze(bare, TRAIN, VALIDATION, output=tmp_path)
     with pytest.raises(TypeError, match=r"expects a `keras.Model`"):
         tfs.squeeze("model.keras", TRAIN, VALIDATION, output=tmp_path)
+    with pytest.raises(TypeError, match=r"`strategy` must be a `tf.distribute.Strategy`"):
+        tfs.squeeze(*arguments, strategy="mirrored", output=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_data_and_storage_that_will_not_do_are_told_before_any_work(network, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfsqueeze.search.squeezing.squeeze.export_tflite", interrupt)
+    with pytest.raises(ValueError, match=r"needs `validation` examples with targets.*inputs alone"):
+        tfs.squeeze(network, TRAIN, VALIDATION[0], output=tmp_path)
+    with pytest.raises(ValueError, match=r"needs `validation` examples with targets.*None"):
+        tfs.squeeze(network, TRAIN, None, output=tmp_path)
+    with pytest.raises(ValueError, match="needs `held_out` examples with targets"):
+        tfs.squeeze(network, TRAIN, VALIDATION, held_out=HELD_OUT[0], output=tmp_path)
+    with pytest.raises(ValueError, match="Cannot reach the storage 'sqlite:"):
+        url = f"sqlite:///{tmp_path / 'no' / 'folder.db'}"
+        tfs.squeeze(network, TRAIN, VALIDATION, storage=url, output=tmp_path)
+
+
+def test_a_model_at_chance_and_too_few_examples_end_the_search(network, tmp_path):
+    with pytest.raises(ValueError, match="no better than chance"):
+        tfs.squeeze(network, TRAIN, (VALIDATION[0], 1 - VALIDATION[1]), output=tmp_path)
+    few = tuple(values[:20] for values in VALIDATION)
+    with pytest.raises(ValueError, match=r"at least 83 examples are needed. Received: 20"):
+        tfs.squeeze(network, TRAIN, few, max_drop=0.02, output=tmp_path)
+
+
+def test_a_budget_too_short_for_one_trial_says_so(network, tmp_path):
+    settings = {**SETTINGS, "techniques": ["pruning"], "time_budget": 1e-6}
+    with pytest.raises(ValueError, match=r"No candidate could be made.*the time was over"):
+        tfs.squeeze(network, TRAIN, VALIDATION, **settings, output=tmp_path)
+
+
+@pytest.mark.slow
+def test_trials_show_in_tensorboard_and_a_metric_may_be_one_to_minimise(network, tmp_path, mirrored):
+    settings = {**SETTINGS, "techniques": ["pruning"], "trials": 1, "trainings": 1, "epochs": 1}
+    network = keras.models.clone_model(network)
+    network.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    metric = keras.metrics.SparseCategoricalCrossentropy(name="loss")
+    found = tfs.squeeze(
+        network,
+        TRAIN,
+        VALIDATION,
+        **{**settings, "max_drop": 0.5},
+        metric=metric,
+        strategy=mirrored,
+        log_dir=tmp_path / "logs",
+        output=tmp_path / "out",
+    )
+    assert {one.name for one in (tmp_path / "logs").iterdir()} == {"candidate-0", "trained-0"}
+    assert found.best.verdict.drop == pytest.approx(found.best.verdict.score / found.baseline - 1, abs=1e-5)
 
 
 def test_the_command_squeezes_and_its_recipe_runs_alone(network, tmp_path):

@@ -97,8 +97,14 @@ class Judge:
             expected = {name: values[:count] for name, values in self._expected.items()}
             yield self._drop(*(self._scored(values, part)[1] for values in (expected, given)))
 
+    def score(self, path, count: int) -> float:
+        """The metric of a file or model on the first examples, negated where lower is better."""
+        part = self._examples[:count]
+        score = self._scored(self._predict(path, part), part)[1]
+        return score if self.higher_is_better else -score
+
     def verdict(self, path) -> Verdict:
-        """Judges a file on all examples."""
+        """Judges a file or model on all examples."""
         given = self._predict(path, self._examples)
         score = self._scored(given, self._examples)[1]
         drop = self._drop(self.baseline, score)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import keras
 
-from tfsqueeze.core.data import Examples
 from tfsqueeze.search.sensitivity.sensitivity import sensitivity
+from tfsqueeze.search.squeezing.paired_test import Judge
 from tfsqueeze.search.squeezing.repertoire import Repertoire, first_line
 from tfsqueeze.search.squeezing.techniques import SPARING
 
@@ -20,7 +20,7 @@ MACS = 2e11
 def with_sensitive_layers(
     repertoire: Repertoire,
     model: keras.Model,
-    examples: Examples,
+    judge: Judge,
     macs: int | None,
     wanted: Sequence[str] | None,
     output: Path,
@@ -30,7 +30,7 @@ def with_sensitive_layers(
     Args:
         repertoire: the techniques.
         model: what is to be squeezed.
-        examples: labelled, in random order; the first of them are used.
+        judge: scores models on its first examples.
         macs: multiply-accumulates of the model for one example, or None if that is not known.
         wanted: names of techniques; None for all.
         output: the folder of the search.
@@ -39,10 +39,11 @@ def with_sensitive_layers(
         return repertoire
     if wanted is not None and SPARING not in wanted:
         return replace(repertoire, skipped={**repertoire.skipped, SPARING: "not asked for"})
+    count = examples_to_use(model, macs)
     try:
         found = sensitivity(
             model,
-            examples[: examples_to_use(model, macs)],
+            lambda pruned: judge.score(pruned, count),
             sparsities=SPARSITIES,
             storage=output / "sensitivity.json",
             progress=False,

@@ -10,15 +10,12 @@ import tensorflow as tf
 
 from tfsqueeze.core.checks import check_choice, check_count, check_fraction, check_model, check_positive
 from tfsqueeze.core.data import Examples
-from tfsqueeze.core.files import atomic_write
 from tfsqueeze.core.resuming import setting_text
 from tfsqueeze.export.tflite import export_tflite
 from tfsqueeze.precision.policy import resolve
 from tfsqueeze.recipe.folder import model_fingerprint
 from tfsqueeze.recipe.run_data import RunData
-from tfsqueeze.reporting.compare import compare
 from tfsqueeze.reporting.report import report
-from tfsqueeze.search.squeezing.attempts import Attempt
 from tfsqueeze.search.squeezing.objectives import Objective
 from tfsqueeze.search.squeezing.paired_test import Judge
 from tfsqueeze.search.squeezing.repertoire import Repertoire
@@ -26,8 +23,11 @@ from tfsqueeze.search.squeezing.result import Squeezed
 from tfsqueeze.search.squeezing.sparing import with_sensitive_layers
 from tfsqueeze.search.squeezing.stages import Search
 from tfsqueeze.search.squeezing.techniques import NAMES
+from tfsqueeze.search.squeezing.trial_log import TrialLog
+from tfsqueeze.search.squeezing.winner import write_winner
 from tfsqueeze.search.squeezing.workshop import Training, Workshop
 from tfsqueeze.search.studies.samplers import SAMPLERS
+from tfsqueeze.search.studies.storage import open_storage
 
 Metric = str | keras.metrics.Metric | Callable | None
 LEARNING_RATE = 1e-3
@@ -58,6 +58,7 @@ def squeeze(
     seed: int = 0,
     output="squeezed",
     worker: bool = False,
+    log_dir=None,
     progress: bool = True,
 ) -> Squeezed | None:
     """Finds the smallest version of a model that is still good enough, by combining techniques.
@@ -109,6 +110,7 @@ def squeeze(
             trials.
         worker: whether this process only helps a search that others have the same `storage` of: it leaves
             the winner to them, and its `output` may be deleted when the search is over.
+        log_dir: folder for TensorBoard, each trial a run with its setting, cost and drop; None for none.
         progress: whether to show trials, the best so far and the time left.
 
     Returns:
@@ -117,9 +119,9 @@ def squeeze(
 
     Raises:
         ValueError: if the model is no better than chance, there are too few validation examples to tell
-            such a drop, the output folder holds the search of another model or other data, or an option is
-            unknown.
-        TypeError: if `model` is no `keras.Model`.
+            such a drop, the storage cannot be reached or holds the search of another model or other data, the
+            time was over before a candidate was judged, or an option is unknown.
+        TypeError: if `model` is no `keras.Model`, or `strategy` no strategy.
 
     Example:
         >>> found = tfs.squeeze(model, (x, y), (x_val, y_val), max_drop=0.02, output="small")
@@ -138,28 +140,41 @@ def squeeze(
         check_choice("techniques", name, NAMES)
     if not 0.5 <= confidence < 1:
         raise ValueError(f"`confidence` must be in [0.5, 1). Received: confidence={confidence!r}.")
-    if time_budget is not None:
-        check_positive("time_budget", time_budget)
+    for name, value in {"time_budget": time_budget, "learning_rate": learning_rate}.items():
+        if value is not None:
+            check_positive(name, value)
+    precision = resolve(precision)
+    if strategy is not None and not isinstance(strategy, tf.distribute.Strategy):
+        raise TypeError(
+            "`strategy` must be a `tf.distribute.Strategy`, such as `tf.distribute.MirroredStrategy()`. "
+            f"Received: {strategy!r}."
+        )
     if worker and storage is None:
         raise ValueError(
             "A worker needs the `storage` that it shares with others, such as "
             "'postgresql+psycopg://user@host/database'. Received: storage=None."
         )
     _check_trainable(model)
+    log = TrialLog(log_dir)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
+    # A storage that cannot be reached shows now, not after minutes of preparation.
+    open_storage(storage, output)
     data = RunData.read(
         model, {"train": train, "validation": validation, "calibration": calibration}, seed=seed
     )
+    kept = None if held_out is None else RunData.read(model, {"validation": held_out}).validation
+    _check_labelled(data.validation, "validation")
+    if kept is not None:
+        _check_labelled(kept, "held_out")
     baseline = output / "original.tflite"
     export_tflite(model, baseline, representative_data=data.calibration)
-    chosen_by = _shuffled(data.validation, seed)
-    judge = Judge(baseline, model, chosen_by, metric, max_drop, confidence)
+    judge = Judge(baseline, model, _shuffled(data.validation, seed), metric, max_drop, confidence)
     judge.check()
     measured = report(baseline, latency=wanted.needs_latency)
     repertoire = Repertoire.of(model, data.calibration, techniques, wanted.weights)
-    repertoire = with_sensitive_layers(repertoire, model, chosen_by, measured.facts.macs, techniques, output)
-    training = Training(batch_size, learning_rate or _learning_rate(model), resolve(precision))
+    repertoire = with_sensitive_layers(repertoire, model, judge, measured.facts.macs, techniques, output)
+    training = Training(batch_size, learning_rate or _learning_rate(model), precision)
     search = Search(
         workshop=Workshop(model, data, repertoire, training, output, seed, strategy),
         judge=judge,
@@ -172,13 +187,15 @@ def squeeze(
             "data": data.digest(),
             "objective": str(wanted),
             "metric": setting_text(metric),
+            "confidence": repr(confidence),
             "training": str(training),
         },
         storage=storage,
         progress=progress,
+        log=log,
     )
     attempts = search.search(sampler, trials, trainings, time_budget)
-    return None if worker else _finished(search, attempts, metric, held_out, confidence)
+    return None if worker else write_winner(search, attempts, metric, kept, confidence)
 
 
 def split_examples(examples: Examples, part: float, *, seed: int = 0) -> tuple[Examples, Examples]:
@@ -194,56 +211,6 @@ def split_examples(examples: Examples, part: float, *, seed: int = 0) -> tuple[E
     return mixed[count:], mixed[:count]
 
 
-def _best(attempts: list[Attempt]) -> Attempt:
-    """The cheapest that is good enough; if there is none, the one that misses by least."""
-    good = [one for one in attempts if one.verdict.is_within]
-    if good:
-        return min(good, key=lambda one: (one.cost, one.verdict.drop))
-    return min(attempts, key=lambda one: (one.verdict.upper, one.cost))
-
-
-def _finished(search: Search, attempts, metric, held_out, confidence) -> Squeezed:
-    """Writes the winner and the reports, and deletes what only the search needed."""
-    best = _best(attempts)
-    workshop = search.workshop
-    made = workshop.make(best.setting, best.candidate, best.trained)
-    recipe, model, output = workshop.recipe(best.setting, best.trained), workshop.model, workshop.output
-    for name, write in {
-        "model.tflite": lambda path: path.write_bytes(made.path.read_bytes()),
-        "model.keras": made.model.save,
-        "original.keras": model.save,
-    }.items():
-        with atomic_write(output / name) as temporary:
-            write(temporary)
-    recipe.model = "original.keras"
-    recipe.to_file(output / "recipe.yaml")
-    files = {"original": output / "original.tflite", "squeezed": output / "model.tflite"}
-    comparison = compare({"Keras": model, **files}, data=workshop.data.validation, metric=metric)
-    held = None
-    if held_out is not None:
-        examples = RunData.read(model, {"validation": held_out}).validation
-        judge = Judge(files["original"], model, examples, metric, search.max_drop, confidence)
-        held = judge.verdict(files["squeezed"])
-    found = Squeezed(
-        model=made.model,
-        path=files["squeezed"],
-        recipe=recipe,
-        best=best,
-        attempts=attempts,
-        report=comparison,
-        max_drop=search.max_drop,
-        metric=search.judge.metric,
-        baseline=search.judge.baseline,
-        held_out=held,
-        skipped=workshop.repertoire.skipped,
-        output=output,
-    )
-    found.to_json(output / "report.json")
-    found.to_markdown(output / "report.md")
-    workshop.delete_but({one.folder(output) for one in (best, *found.front)})
-    return found
-
-
 def _learning_rate(model: keras.Model) -> float:
     """The rate that the model's optimizer begins with."""
     optimizer = getattr(model.optimizer, "inner_optimizer", None) or model.optimizer
@@ -256,6 +223,14 @@ def _learning_rate(model: keras.Model) -> float:
 def _shuffled(examples: Examples, seed: int) -> Examples:
     """In random order, so that the first examples are a fair part."""
     return examples[np.random.default_rng(seed).permutation(len(examples))]
+
+
+def _check_labelled(examples: Examples | None, name: str) -> None:
+    if examples is None or examples.targets is None:
+        raise ValueError(
+            f"squeeze() needs `{name}` examples with targets, such as (x, y), on which files are compared. "
+            f"Received: {'None' if examples is None else 'inputs alone'}."
+        )
 
 
 def _check_trainable(model) -> None:

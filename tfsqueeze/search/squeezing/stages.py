@@ -19,6 +19,7 @@ from tfsqueeze.search.squeezing.front import (
 )
 from tfsqueeze.search.squeezing.objectives import Objective
 from tfsqueeze.search.squeezing.paired_test import Judge
+from tfsqueeze.search.squeezing.trial_log import TrialLog
 from tfsqueeze.search.squeezing.workshop import Workshop
 from tfsqueeze.search.studies.samplers import make_sampler
 from tfsqueeze.search.studies.space import Range, Space
@@ -48,6 +49,7 @@ class Search:
         settings: what the scores depend on, for the studies.
         storage: where the studies are kept, or None for the folder of the search.
         progress: whether to show trials.
+        log: writes trials for TensorBoard.
     """
 
     workshop: Workshop
@@ -57,8 +59,9 @@ class Search:
     epochs: tuple[int, ...]
     max_drop: float
     settings: dict[str, str]
-    storage: str | None = None
-    progress: bool = True
+    storage: str | None
+    progress: bool
+    log: TrialLog
 
     def __post_init__(self):
         # The cost of the cheapest candidate that is good enough: dearer ones are of no use any more.
@@ -79,9 +82,9 @@ class Search:
         begin = time.monotonic()
         for turn in range(1, TURNS + 1):
             left = None if seconds is None else max(seconds - (time.monotonic() - begin), 0.0)
-            share = left and left / (TURNS + 1 - turn)
+            share = None if left is None else left / (TURNS + 1 - turn)
             quick = math.ceil(trials * turn / TURNS)
-            front, settings = self.propose(sampler, quick, share and max(QUICK_SHARE * share, 1e-3))
+            front, settings = self.propose(sampler, quick, share and QUICK_SHARE * share)
             if turn < TURNS and front[-1].score >= -self.max_drop:
                 # The cheapest so far may do without training: cheaper ones are sought first.
                 continue
@@ -105,12 +108,13 @@ class Search:
             sampler=StartingPoints(repertoire.starting_points(), proposing),
             settings=self.settings,
         )
-        study.run(
-            lambda trial: self._judge_quickly(trial, study),
-            trials=trials,
-            time_budget=seconds,
-            progress=self.progress,
-        )
+        if seconds is None or seconds > 0:
+            study.run(
+                lambda trial: self._judge_quickly(trial, study),
+                trials=trials,
+                time_budget=seconds,
+                progress=self.progress,
+            )
         complete = [trial for trial in study.trials if trial.state == "complete"]
         if not complete:
             reasons = [trial.notes.get("refused") or trial.error for trial in study.trials]
@@ -175,6 +179,7 @@ class Search:
                 trial.note(f"score on {count}", score)
                 if count < len(self.judge) and self._is_beaten(study, cost, score, count):
                     raise StopTrial(f"beaten on {count} examples")
+        self.log.write(f"candidate-{trial.number}", trial.parameters, 0, {"cost": cost, "drop": -score})
         return cost, score
 
     def _counts(self) -> list[int]:
@@ -203,6 +208,8 @@ class Search:
             size = measured.facts.file_bytes
             rows.append(asdict(Attempt(number, setting, epochs.plain, cost, size, verdict, epochs.aware)))
             trial.note(ATTEMPTS, rows)
+            measures = {"cost": cost, "drop": verdict.drop, "drop at most": verdict.upper}
+            self.log.write(f"trained-{number}", setting, sum(epochs), measures)
             drops.append(verdict.drop)
             if verdict.is_within or is_hopeless(drops, self.max_drop):
                 break
