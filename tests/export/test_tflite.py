@@ -217,3 +217,15 @@ def test_a_feature_that_never_varied_does_not_drown_the_others(tmp_path):
     assert results["int8"].notes == ["Features that never varied are not scaled up: {'norm': [1]}."]
     assert results["float32"].max_error < 1e-5
     assert not results["float32"].notes
+
+
+def test_up_sampling_leaves_no_shapes_to_compute(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = layers.MaxPooling2D()(layers.Conv2D(4, 3, padding="same")(image))
+    x = layers.Concatenate()([layers.UpSampling2D()(x), image])
+    model = keras.Model(image, layers.Conv2D(2, 3)(x))
+    result = export_tflite(model, tmp_path / "m.tflite", quantize="int8", representative_data=images())
+    graph = read(result.path).main
+    assert not {"SHAPE", "STRIDED_SLICE"} & {operator.name for operator in graph.operators}
+    assert all(-1 not in tensor.shape[1:] for tensor in graph.tensors)
+    assert result.snr_db > 25

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from tests.reporting.conftest import convert
@@ -92,6 +93,17 @@ def test_matrix_products_of_attention_are_counted(batch_size):
 def test_macs_are_per_example_for_a_fixed_batch():
     model = keras.Sequential([keras.Input((5,), batch_size=4), layers.Dense(3)])
     assert tflite_facts(read(convert(model))).macs == 15
+
+
+def test_shapes_that_are_computed_in_the_file_are_followed():
+    image = keras.Input((4, 6, 3))
+    x = layers.Concatenate()([layers.UpSampling2D()(layers.MaxPooling2D()(image)), image])
+    model = keras.Model(image, layers.Conv2D(2, 3)(layers.ReLU()(x)))
+    file = read(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    assert any(-1 in tensor.shape[1:] for tensor in file.main.tensors)
+    facts = tflite_facts(file)
+    assert facts.macs == keras_facts(model).macs == 2 * 4 * 9 * 6 * 2
+    assert facts.activation_bytes
 
 
 def test_free_axes_leave_macs_unknown_and_say_so():

@@ -5,12 +5,15 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfsqueeze.tflite import flatbuffer
 
+_JOINING = ("PACK", "CONCATENATION")
+
 
 def fold_batch_reshapes(content: bytes) -> bytes:
-    """Turns reshapes to (batch, 3, 4), the batch read from some tensor, into reshapes to (-1, 3, 4).
+    """Turns reshapes to (batch, 3, 4), sizes read from some tensor, into reshapes to (-1, 3, 4).
 
-    Flatten and Reshape with a free batch axis become SHAPE, STRIDED_SLICE, PACK and RESHAPE; the first
-    three cost bytes, and SHAPE of a float input keeps a file from being all integer.
+    Flatten and Reshape with a free batch axis become SHAPE, STRIDED_SLICE, PACK and RESHAPE, and nearest
+    up-sampling the same with CONCATENATION; all but RESHAPE cost bytes, SHAPE of a float input keeps a file
+    from being all integer, and axes that need not be free stay so.
 
     Args:
         content: a `.tflite` file.
@@ -32,42 +35,62 @@ def _fold(model: schema.ModelT, subgraph: schema.SubGraphT) -> bool:
     for operator in operators:
         if flatbuffer.operator_name(model, operator) != "RESHAPE" or len(operator.inputs) != 2:
             continue
-        packed = producers.get(int(operator.inputs[1]))
-        shape = packed and _packed_shape(model, subgraph, packed, producers)
+        computed = producers.get(int(operator.inputs[1]))
+        shape = computed and _known_shape(model, subgraph, computed, producers)
         if shape:
             operator.inputs = np.array([operator.inputs[0], _add_constant(model, subgraph, shape)], np.int32)
+            _set_shape(subgraph.tensors[int(operator.outputs[0])], shape)
             folded = True
     if folded:
         subgraph.operators = _without_unused(model, subgraph)
     return folded
 
 
-def _packed_shape(model, subgraph, packed, producers) -> list[int] | None:
-    """[-1, known sizes] if `packed` packs a batch size and constants; None otherwise."""
-    if flatbuffer.operator_name(model, packed) != "PACK" or len(packed.inputs) < 2:
+def _known_shape(model, subgraph, producer, producers) -> list[int] | None:
+    """The shape that an operator puts together, -1 for the batch; None if more than that is unknown."""
+    if flatbuffer.operator_name(model, producer) not in _JOINING:
         return None
-    if not _is_batch_size(model, subgraph, producers.get(int(packed.inputs[0])), producers):
+    parts = [_sizes(model, subgraph, index, producers) for index in producer.inputs]
+    if None in parts or not parts:
         return None
-    sizes = [_constant(model, subgraph, index) for index in packed.inputs[1:]]
-    if any(size is None or size.size != 1 or size.item() < 0 for size in sizes):
-        return None
-    return [-1, *(int(size.item()) for size in sizes)]
+    sizes = [size for part in parts for size in part]
+    return sizes if -1 not in sizes[1:] else None
 
 
-def _is_batch_size(model, subgraph, operator, producers) -> bool:
-    """Whether `operator` is STRIDED_SLICE(SHAPE(x), 0, 1)."""
+def _sizes(model, subgraph, index, producers) -> list[int] | None:
+    """What a tensor of sizes holds: a constant, or some axes of another tensor's shape."""
+    constant = _constant(model, subgraph, index)
+    if constant is not None:
+        return constant.ravel().tolist() if (constant >= 0).all() else None
+    operator = producers.get(int(index))
     if operator is None or flatbuffer.operator_name(model, operator) != "STRIDED_SLICE":
-        return False
+        return None
     source = producers.get(int(operator.inputs[0]))
-    begin, end = (_constant(model, subgraph, index) for index in operator.inputs[1:3])
-    first = begin is not None and end is not None and begin.tolist() == [0] and end.tolist() == [1]
-    return first and source is not None and flatbuffer.operator_name(model, source) == "SHAPE"
+    limits = [_constant(model, subgraph, place) for place in operator.inputs[1:]]
+    if source is None or flatbuffer.operator_name(model, source) != "SHAPE":
+        return None
+    if any(limit is None or limit.size != 1 for limit in limits) or limits[2].item() != 1:
+        return None
+    shape, options = _shape(subgraph.tensors[int(source.inputs[0])]), operator.builtinOptions
+    begin = 0 if options.beginMask else limits[0].item()
+    return shape[begin : len(shape) if options.endMask else limits[1].item()]
+
+
+def _shape(tensor) -> list[int]:
+    """A tensor's shape, -1 for free axes."""
+    signature = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    return np.asarray(signature).tolist()
 
 
 def _constant(model, subgraph, index) -> np.ndarray | None:
     tensor = subgraph.tensors[int(index)]
     data = model.buffers[tensor.buffer].data
     return None if data is None or tensor.type != schema.TensorType.INT32 else np.asarray(data).view(np.int32)
+
+
+def _set_shape(tensor, shape: list[int]) -> None:
+    tensor.shape = np.array([1 if size == -1 else size for size in shape], np.int32)
+    tensor.shapeSignature = np.array(shape, np.int32)
 
 
 def _add_constant(model, subgraph, values: list[int]) -> int:
@@ -90,7 +113,7 @@ def _without_unused(model, subgraph) -> list:
     needed = {int(index) for index in subgraph.outputs}
     kept = []
     for operator in reversed(subgraph.operators):
-        droppable = flatbuffer.operator_name(model, operator) in ("SHAPE", "STRIDED_SLICE", "PACK")
+        droppable = flatbuffer.operator_name(model, operator) in ("SHAPE", "STRIDED_SLICE", *_JOINING)
         if droppable and not needed & {int(index) for index in operator.outputs}:
             continue
         needed |= {int(index) for index in operator.inputs}
