@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 import tfsqueeze as tfs
-from tfsqueeze.reporting.compare import Comparison
 
 BATCH_SIZE = 64
 
@@ -131,7 +130,7 @@ def begin(output: Path, build, training, validation, *, epochs: int) -> keras.Mo
 
 
 def run_steps(script: str, model, training, validation, output: Path, epochs: int | None, **changes):
-    """Runs the steps of the `.yaml` file beside a script, shows them, and writes tables and pictures.
+    """Runs the steps of the `.yaml` file beside a script, which writes tables and pictures, and shows them.
 
     Args:
         script: `__file__` of the script.
@@ -156,11 +155,6 @@ def run_steps(script: str, model, training, validation, output: Path, epochs: in
         model, train=training, validation=validation, output=output, watch=Announced
     )
     click.echo(result)
-    result.to_markdown(output / "report.md")
-    result.to_json(output / "report.json")
-    result.plot(output / "steps.png")
-    if isinstance(result.report, Comparison):
-        result.report.plot(output / "accuracy-size.png")
     click.echo(f"\nEverything is in {output}/: model.keras, report.md, steps.png, {result.path.name}")
     return result
 

@@ -117,7 +117,7 @@ def save(comparison: Comparison, folder: Path) -> None:
     comparison.to_json(folder / "report.json")
     comparison.to_markdown(folder / "report.md")
     try:
-        comparison.plot(folder / "accuracy-size.png")
+        comparison.plot(folder / "accuracy-size.png", size="gzip_bytes")
     except ImportError as error:
         print(error)
     print(f"\nEverything is in {folder}/: models, .tflite files, report.json, report.md, accuracy-size.png.")

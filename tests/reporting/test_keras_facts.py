@@ -55,6 +55,20 @@ def test_size_of_the_file_a_model_came_from(tmp_path):
     assert facts.size_of == "the .keras file"
 
 
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_the_state_of_an_optimizer_in_the_file_does_not_count(tmp_path, ending):
+    model = ZOO["sequential"]()
+    plain = keras_facts(model)
+    model.compile("adam", "mse")
+    model.fit(np.zeros((4, 8, 8, 3)), np.zeros((4, 4)), verbose=0)
+    path = tmp_path / f"model.{ending}"
+    model.save(path)
+    facts = keras_facts(model, path)
+    assert facts.file_bytes < 1.05 * plain.file_bytes
+    whole = f"model.{ending} has {path.stat().st_size:,} bytes"
+    assert facts.notes == [f"{whole}, with the state of the optimizer, which is left out."]
+
+
 def test_pruned_weights_compress():
     def dense(zeros):
         model = keras.Sequential([keras.Input((100,)), layers.Dense(200)])

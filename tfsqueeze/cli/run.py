@@ -64,3 +64,4 @@ def run(recipe, model, train, validation, calibration, scale, output, as_json):
         show_json(result.to_dict())
     else:
         show(result)
+        click.echo(f"Tables and pictures are in {result.output}/.", err=True)

@@ -151,7 +151,8 @@ class Recipe:
             train: training data in any form `model.fit` takes, or a path; None for the recipe's own.
             validation: examples with targets, on which models and files are scored; likewise.
             calibration: typical inputs; by default up to 2,048 examples drawn from `train`.
-            output: folder for models, files and `recipe.yaml`; needed where a step writes a file.
+            output: folder for models, files, `recipe.yaml`, tables and pictures (see `RecipeResult.save`);
+                needed where a step writes a file.
             measure: whether parameters, MACs and scores are measured after each step.
             watch: called with each `Step` before it runs; returns a context that the step runs in.
 
@@ -175,7 +176,10 @@ class Recipe:
         if folder is not None:
             self.to_file(folder.path / "recipe.yaml")
         scores = Measure(begun, data.validation, self.metric) if measure else None
-        return Run(begun, data, folder, scores, self.seed, watch).run(self.steps)
+        result = Run(begun, data, folder, scores, self.seed, watch).run(self.steps)
+        if folder is not None:
+            result.save()
+        return result
 
     def __repr__(self) -> str:
         return f"Recipe([{', '.join(map(str, self.steps))}])"

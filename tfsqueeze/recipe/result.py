@@ -1,5 +1,6 @@
 """What a recipe's run gives back."""
 
+import importlib.util
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,26 @@ class RecipeResult(Presentation):
         from tfsqueeze.recipe.plot import plot_steps
 
         return plot_steps(self, path)
+
+    def save(self) -> list[Path]:
+        """Writes tables and pictures to `output`, as `Recipe.run(output=...)` does.
+
+        Returns:
+            The files: `report.md`, `report.json`; where matplotlib is installed `steps.png`, and
+            `accuracy-size.png` if the last report is a comparison.
+
+        Raises:
+            ValueError: if there is no `output`.
+        """
+        if self.output is None:
+            raise ValueError("There is no folder to write to: the recipe was run without `output`.")
+        files = {"report.md": self.to_markdown, "report.json": self.to_json}
+        if importlib.util.find_spec("matplotlib") is not None:
+            files |= {"steps.png": self.plot} if any(step.parameters for step in self.steps) else {}
+            files |= {"accuracy-size.png": self.report.plot} if isinstance(self.report, Comparison) else {}
+        for name, write in files.items():
+            write(self.output / name)
+        return [self.output / name for name in files]
 
     def tables(self):
         """One row per step, then the report's tables."""

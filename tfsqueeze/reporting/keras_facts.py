@@ -2,8 +2,10 @@
 
 import gzip
 import tempfile
+import zipfile
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
@@ -19,8 +21,9 @@ def keras_facts(model: keras.Model, path: Path | None = None) -> Facts:
 
     Args:
         model: any built model. It is not changed.
-        path: the file or SavedModel folder it was loaded from; without it the size is measured on a
-            `.keras` file that is written for the purpose and removed.
+        path: the file or SavedModel folder it was loaded from; without it, or where the file holds the
+            state of an optimizer too, the size is measured on a `.keras` file that is written for the
+            purpose and removed.
 
     Example:
         >>> facts = keras_facts(model)
@@ -28,7 +31,7 @@ def keras_facts(model: keras.Model, path: Path | None = None) -> Facts:
     """
     notes: list[str] = []
     layers = _layers(model, notes)
-    file_bytes, gzip_bytes, size_of = _size_of_file(path) if path else _size_when_saved(model, notes)
+    file_bytes, gzip_bytes, size_of = _size_on_disk(model, path, notes)
     return Facts(
         kind="Keras model",
         parameters=sum(_size(weight) for weight in model.weights),
@@ -98,6 +101,26 @@ def _layer_facts(layer, weights, count) -> LayerFacts:
         macs=count,
         dtype=keras.backend.standardize_dtype(largest.dtype) if largest is not None else "",
     )
+
+
+def _size_on_disk(model, path: Path | None, notes) -> tuple[int | None, int | None, str]:
+    if path is None or not _holds_optimizer(path):
+        return _size_of_file(path) if path else _size_when_saved(model, notes)
+    notes.append(
+        f"{path.name} has {path.stat().st_size:,} bytes, with the state of the optimizer, which is left out."
+    )
+    return _size_when_saved(model, notes)
+
+
+def _holds_optimizer(path: Path) -> bool:
+    """Whether a `.h5` or `.keras` file has the optimizer's state beside the weights, twice their size."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as weights:
+                return "optimizer" in h5py.File(weights)
+        return path.is_file() and "optimizer_weights" in h5py.File(path)
+    except (OSError, KeyError):
+        return False
 
 
 def _size_when_saved(model, notes) -> tuple[int | None, int | None, str]:

@@ -124,7 +124,7 @@ def _label_places(sizes) -> list[int]:
     """1 for a label above its marker, -1 below, 2 and -2 beyond those: the first that no neighbour has."""
     places, taken = [1] * len(sizes), {}
     for index in np.argsort(sizes):
-        free = (place for place in LABEL_PLACES if sizes[index] >= 1.5 * taken.get(place, 0))
+        free = (place for place in LABEL_PLACES if sizes[index] >= 1.65 * taken.get(place, 0))
         places[index] = next(free, LABEL_PLACES[-1])
         taken[places[index]] = sizes[index]
     return places

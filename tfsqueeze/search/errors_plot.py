@@ -36,7 +36,7 @@ def plot_errors(errors, path=None, most: int = 30):
         axes.barh(row, length, 0.7, color=COLOURS[0], alpha=alpha)
         if layer.weights_db is not None and math.isfinite(layer.weights_db):
             axes.scatter(layer.weights_db, row, **ring)
-        remark = ", ".join(["exact"] * is_exact + [_change(layer.loss)] * (layer.loss is not None))
+        remark = ", ".join(["exact"] * is_exact + _change(layer.loss))
         axes.annotate(remark, (1.01, row), **BESIDE)
     axes.axvline(errors.outputs_db, color="#666666", linewidth=1, linestyle="--", label="all rounded")
     axes.barh(-9, 0, color=COLOURS[0], label="it alone rounded: outputs")
@@ -53,5 +53,7 @@ def plot_errors(errors, path=None, most: int = 30):
     return saved(figure, path)
 
 
-def _change(loss: float) -> str:
-    return f"{-loss:+.4f}" if abs(loss) >= 5e-5 else "0"
+def _change(loss: float | None) -> list[str]:
+    if loss is None:
+        return []
+    return [f"{-loss:+.4f}" if abs(loss) >= 5e-5 else "0"]
