@@ -62,13 +62,12 @@ def draw(folder: Path) -> None:
     tfs.plot_channels(model, small, folder / "channels.png")
 
     tfs.sensitivity(model, test).plot(folder / "sensitivity.png")
-    tfs.quantization_errors(model, train[0][:200], "int4", evaluate=test).plot(folder / "errors.png")
+    tfs.quantization_errors(model, train[0][:200], "int4").plot(folder / "errors.png")
     steps = [{"prune_channels": {"macs": 0.5}}, {"distil": {"epochs": 5, "batch_size": 64}}]
     steps += [{"calibrate": "int8"}, {"export_tflite": "int8"}, "compare"]
     with tempfile.TemporaryDirectory() as place:
         result = tfs.Recipe(steps).run(model, train=train, validation=test, output=place)
         result.plot(folder / "steps.png")
-        result.report.plot(folder / "front.png")
 
 
 if __name__ == "__main__":

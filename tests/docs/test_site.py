@@ -11,7 +11,8 @@ import pytest
 import tfsqueeze
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")})
+FOLDERS = ("", "docs/**/", "notebooks/", "recipes/")
+PAGES = sorted({path for folder in FOLDERS for path in ROOT.glob(f"{folder}*.md")})
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 NAME = re.compile(r"\btfs((?:\.[A-Za-z]\w*)+)")
@@ -71,6 +72,21 @@ def test_links_lead_somewhere_in_the_repository_too(path):
         target = path.parent / file if file else path
         assert target.exists(), link
         assert not anchor or anchor in anchors(target.read_text()), link
+
+
+@pytest.mark.parametrize("page", ["pruning", "channels", "quantization", "architecture", "resolution"])
+def test_pages_and_what_shows_them_lead_to_each_other(page):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    notebooks = re.findall(r"\(\.\./(notebooks/\w+\.ipynb)\)", text)
+    assert notebooks and all(f"docs/{page}.md" in (ROOT / name).read_text() for name in notebooks)
+    assert re.search(r"\(\.\./recipes/\w+\.py\)", text)
+    assert f"(../docs/{page}.md" in (ROOT / "recipes" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_links_to_notebooks_lead_to_the_repository(site):
+    text = (site / "pruning" / "index.html").read_text()
+    assert "https://github.com/tfsqueeze/tfsqueeze/blob/main/notebooks/02_pruning.ipynb" in text
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page_id)
