@@ -58,11 +58,13 @@ def options(output: str):
 
 
 def real(data: Path | None, *parts: str) -> Path | None:
-    """The path of a real data set if there is one, else None, which is told."""
+    """The path of a real data set if there is one, else None; which of the two is told."""
     found = None if data is None else data.joinpath(*parts)
     if found is not None and found.exists():
+        click.echo(f"Data: {found}")
         return found
-    click.echo("No real data is given (--data, or TFSQUEEZE_DATA): a small substitute shows the way.")
+    missing = "No real data is given (--data, or TFSQUEEZE_DATA)" if found is None else f"There is no {found}"
+    click.echo(f"{missing}: a small substitute shows the way.")
     return None
 
 
