@@ -39,6 +39,21 @@ def test_the_most_damaging_layer_is_found_and_the_table_tells():
     assert all(v is None or math.isfinite(v) for e in errors.to_dict()["layers"].values() for v in e.values())
 
 
+def test_layers_are_switched_in_what_is_compiled_once():
+    model, data, functions = fragile(), data_of(fragile(), 32), []
+
+    def agreement(other):
+        compiled = other.predict(data, verbose=0)
+        functions.append(other.predict_function)
+        return -float(np.abs(compiled - np.asarray(other(data))).max())
+
+    errors = tfs.quantization_errors(model, data, evaluate=agreement)
+    assert all(function is functions[0] for function in functions)
+    assert len(functions) == len(errors.layers) + 2
+    assert min(errors.baseline, errors.score) > -1e-5
+    assert errors.outputs_db < min(error.outputs_db for error in errors.layers.values())
+
+
 def test_few_layers_stay_float_until_the_agreement_is_kept():
     model = fragile()
     config = {"weight_bits": 2, "first_and_last_bits": 8}

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfsqueeze.quantization.observers import OBSERVERS
+from tfsqueeze.quantization.switch import switched
 
 # A product that no converter folds away: it parts two ranges that would otherwise be merged.
 _NEARLY_ONE = 1.0 + 2.0**-20
@@ -27,7 +28,8 @@ class ActivationQuantizer(keras.Layer):
         rescale: whether every call is one with `rescale`; see `call`.
 
     Attributes:
-        is_rounding: whether the input is rounded, or only measured.
+        is_rounding: whether the input is rounded, or only measured; a `tf.Variable` to switch it in
+            compiled functions.
         is_measuring: whether training moves the range.
 
     Source: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
@@ -93,18 +95,19 @@ class ActivationQuantizer(keras.Layer):
         """
         values = tf.cast(inputs, tf.float32)
         low, high = self._range(values, slot, measure, bool(training))
-        if not self.is_rounding:
-            return inputs
         if rescale or self.rescale:
             values = values * _NEARLY_ONE
+        outputs = switched(self.is_rounding, lambda: self._rounded(values, low, high, inputs.dtype), inputs)
+        if hasattr(inputs, "_keras_logits"):
+            # Losses need them: a probability rounded to 0 has no logarithm, and would teach nothing.
+            outputs._keras_logits = inputs._keras_logits
+        return outputs
+
+    def _rounded(self, values, low, high, dtype):
         rounded = tf.quantization.fake_quant_with_min_max_vars(
             values, low, high, num_bits=self.bits, narrow_range=self.symmetric
         )
-        rounded = tf.cast(rounded, inputs.dtype)
-        if hasattr(inputs, "_keras_logits"):
-            # Losses need them: a probability rounded to 0 has no logarithm, and would teach nothing.
-            rounded._keras_logits = inputs._keras_logits
-        return rounded
+        return tf.cast(rounded, dtype)
 
     def begin_measuring(self, share: float) -> None:
         """Measures in inference too, a batch taking `share` of a moving average, until `end_measuring()`."""

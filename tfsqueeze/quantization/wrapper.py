@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfsqueeze.core.layer_info import Kernel, kernels
 from tfsqueeze.quantization.methods import METHODS
+from tfsqueeze.quantization.switch import switched
 
 
 @keras.saving.register_keras_serializable(package="tfsqueeze")
@@ -23,7 +24,8 @@ class QuantizedLayer(keras.layers.Wrapper):
             for layers that are known.
 
     Attributes:
-        is_rounding: whether the rounded or the float kernels are used.
+        is_rounding: whether the rounded or the float kernels are used; a `tf.Variable` to switch it in
+            compiled functions.
     """
 
     parts = ("layer", "quantizer")
@@ -129,13 +131,18 @@ class QuantizedLayer(keras.layers.Wrapper):
         return self.activation(self.quantizer(outputs, training=training))
 
     def _call_layer(self, inputs, training):
-        if not self.is_rounding:
+        if self.is_rounding is False:
             return self.layer(inputs)
         swapped = [
-            (variable, self.rounded(kernel, variable, training)) for kernel, variable in self.kernels()
+            (variable, self._in_use(kernel, variable, training)) for kernel, variable in self.kernels()
         ]
         with keras.StatelessScope(swapped):
             return self.layer(inputs)
+
+    def _in_use(self, kernel, variable, training):
+        """A kernel as the layer computes with it."""
+        plain = tf.convert_to_tensor(variable)
+        return switched(self.is_rounding, lambda: self.rounded(kernel, variable, training), plain)
 
     def _scale(self, kernel, name) -> keras.Variable:
         wanted = f"{kernel.attribute}_{name}"
@@ -203,8 +210,7 @@ class QuantizedSeparable(QuantizedLayer):
     def _call_layer(self, inputs, training):
         layer = self.layer
         depthwise, pointwise = (
-            self.rounded(kernel, variable, training) if self.is_rounding else tf.convert_to_tensor(variable)
-            for kernel, variable in self.kernels()
+            self._in_use(kernel, variable, training) for kernel, variable in self.kernels()
         )
         inputs = tf.cast(inputs, layer.compute_dtype)
         outputs = keras.ops.depthwise_conv(

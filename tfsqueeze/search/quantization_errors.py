@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfsqueeze.core.data import Examples, collect, input_specs, pack_inputs
 from tfsqueeze.quantization.activation import ActivationQuantizer
@@ -175,6 +176,8 @@ class _Probe:
         self._model, self._scorer = model, scorer
         self._batches = list(examples.batches(BATCH_SIZE))
         self._all = [*quantized_layers(model), *activation_quantizers(model)]
+        for layer in self._all:
+            layer.is_rounding = tf.Variable(True, trainable=False)
         self._expected = self._outputs([])
 
     @property
@@ -219,10 +222,7 @@ class _Probe:
     def _round(self, layers) -> None:
         chosen = set(map(id, layers))
         for layer in self._all:
-            layer.is_rounding = id(layer) in chosen
-        # What Keras compiled for `predict` would go on as before.
-        self._model.make_predict_function(force=True)
-        self._model.test_function = None
+            layer.is_rounding.assign(id(layer) in chosen)
 
 
 def signal_to_noise(expected: np.ndarray, given: np.ndarray) -> float:
