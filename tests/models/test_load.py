@@ -1,11 +1,13 @@
 """What `load_model` makes of each kind of path: models, damaged files, other formats, wrong names."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -47,6 +49,22 @@ def test_keras_3_files(name, tmp_path):
     loaded = load_model(saved(tmp_path, name, model))
     np.testing.assert_equal(loaded.get_weights(), model.get_weights())
     assert loaded.compiled and loaded.loss is not None
+
+
+def test_metrics_of_a_keras_2_file_can_be_called(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="softmax")])
+    model.compile(keras.optimizers.Adam(0.002), "categorical_crossentropy", metrics=["accuracy"])
+    path = saved(tmp_path, "model.h5", model)
+    accuracy = {"name": "accuracy", "dtype": "float32", "fn": "categorical_accuracy"}
+    written = {"loss": "categorical_crossentropy", "weighted_metrics": None, "loss_weights": None}
+    written["metrics"] = [[{"class_name": "MeanMetricWrapper", "config": accuracy}]]
+    written["optimizer_config"] = {"class_name": "Adam", "config": {"name": "Adam", "learning_rate": 0.002}}
+    with h5py.File(path, "r+") as file:
+        file.attrs["training_config"] = json.dumps(written)
+    loaded = load_model(path)
+    scores = loaded.evaluate(np.ones((6, 4)), np.eye(3)[[0, 1, 2] * 2], verbose=0, return_dict=True)
+    assert scores["accuracy"] == pytest.approx(1 / 3)
+    assert float(loaded.optimizer.learning_rate) == pytest.approx(0.002)
 
 
 @pytest.mark.parametrize(("name", "other"), [("m.keras", "m.h5"), ("m.h5", "m.keras"), ("m.keras", "m.bin")])

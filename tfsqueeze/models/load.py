@@ -14,6 +14,7 @@ import keras
 from tfsqueeze.core.checks import UnsupportedModelError
 from tfsqueeze.models import legacy
 from tfsqueeze.models.file_kind import FileKind, brief, file_kind
+from tfsqueeze.models.port_compile import mend_metrics
 from tfsqueeze.models.weights_file import load_weights_into_copy
 
 _CHANGED_MEANING = (b"hard_sigmoid",)
@@ -112,7 +113,7 @@ def _read_with_keras_3(kind, custom_objects, safe_mode):
     with named(kind.path, suffix) as path:
         settings = {"custom_objects": {**_short_names(), **custom_objects}, "safe_mode": safe_mode}
         try:
-            return keras.models.load_model(path, **settings)
+            return mend_metrics(keras.models.load_model(path, **settings))
         except Exception:
             return keras.models.load_model(path, compile=False, **settings)
 

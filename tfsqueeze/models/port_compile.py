@@ -30,6 +30,36 @@ def copy_compile_settings(old, new: keras.Model, custom_objects: Mapping) -> Non
         new.compiled = False
 
 
+def mend_metrics(model: keras.Model) -> keras.Model:
+    """Gives metrics of a Keras 2 `.h5` file their functions, of which Keras 3 reads only the names.
+
+    Such a model would load, and fail in `fit` and `evaluate` with "'str' object is not callable". The
+    optimizer keeps its state.
+
+    Args:
+        model: what Keras 3 read, compiled or not; it is compiled again where that is needed.
+
+    Returns:
+        The same model.
+    """
+    config = model._compile_config.config if model.compiled else {}
+    given = {name: config[name] for name in ("metrics", "weighted_metrics") if config.get(name)}
+    if any(map(_is_named_only, keras.tree.flatten(given))):
+        model.compile(**{**config, **keras.tree.map_structure(_mended, given)})
+    return model
+
+
+def _is_named_only(metric) -> bool:
+    return isinstance(metric, keras.metrics.MeanMetricWrapper) and isinstance(metric._fn, str)
+
+
+def _mended(metric):
+    """The name of the metric's function; for the accuracy "accuracy", which fits itself to the targets."""
+    if not _is_named_only(metric):
+        return metric
+    return metric.name if metric.name in ("accuracy", "acc") else metric._fn
+
+
 def _optimizer(config):
     """Keras 3 scales losses by itself where layers compute in float16."""
     if isinstance(config, Mapping) and config["class_name"] == "LossScaleOptimizer":
