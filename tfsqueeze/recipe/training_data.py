@@ -10,6 +10,7 @@ from tfsqueeze.core.data import Examples, input_specs, pack_inputs
 from tfsqueeze.core.images import fit_images
 
 BATCH_SIZE = 256
+ONE_HOT_LOSS, NUMBER_LOSS = "categorical_crossentropy", "sparse_categorical_crossentropy"
 
 
 def fit_arguments(model: keras.Model, data: Any, batch_size: int | None = None) -> dict[str, Any]:
@@ -45,6 +46,34 @@ def resized(model: keras.Model, inputs: Any) -> Any:
         for start in range(0, count, BATCH_SIZE)
     ]
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def check_labels(model: keras.Model, loss: Any, targets: Any) -> None:
+    """Tells of class numbers where the loss expects one-hot vectors, and the other way round.
+
+    Args:
+        model: the model that is trained.
+        loss: what it is compiled with.
+        targets: its training targets; only one array of them is looked at.
+
+    Raises:
+        ValueError: if they are of the other kind. The message names the loss that fits them.
+    """
+    shape = model.output_shape if hasattr(model, "output_shape") else None
+    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
+    if not isinstance(targets, np.ndarray) or not isinstance(shape, tuple) or (shape[-1] or 0) < 2:
+        return
+    are_numbers = targets.ndim < len(shape) or targets.shape[-1] == 1
+    if name == ONE_HOT_LOSS and are_numbers:
+        found, expected, fitting = "class numbers", "one-hot vectors", NUMBER_LOSS
+    elif name == NUMBER_LOSS and targets.shape[1:] == shape[1:]:
+        found, expected, fitting = "one-hot vectors", "class numbers", ONE_HOT_LOSS
+    else:
+        return
+    raise ValueError(
+        f"The targets are {found}, of shape {targets.shape}, but the loss {name!r} expects {expected}. Give "
+        f'`loss="{fitting}"`, or targets of the other kind.'
+    )
 
 
 def count_steps(data: Any, batch_size: int) -> int | None:
