@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from tests.search.studies import postgres
+from tfsqueeze.search.studies.storage import GRACE_SECONDS, HEARTBEAT_SECONDS
 
 
 def main():
@@ -56,6 +57,8 @@ def _rate(storage: str, workers: int, seconds: float, trials: int) -> float:
             str(log),
             str(seconds),
             str(trials),
+            str(HEARTBEAT_SECONDS),
+            str(GRACE_SECONDS),
         ]
         processes = [
             subprocess.Popen(

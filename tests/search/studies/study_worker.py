@@ -1,7 +1,7 @@
 """A worker in a process of its own: `python -m tests.search.studies.study_worker`.
 
-Arguments: URL LOG SECONDS TRIALS [HANG_AT]. It writes a line to LOG when it begins a
-trial and one when it ends it; the HANG_AT-th trial it begins hangs.
+Arguments: URL LOG SECONDS TRIALS HEARTBEAT GRACE [HANG_AT]. It writes a line to LOG when it begins a trial
+and one when it ends it; the HANG_AT-th trial it begins hangs.
 """
 
 import json
@@ -15,7 +15,7 @@ from tfsqueeze.search.studies.study import Study
 SPACE = Space({"x": Range(0.0, 1.0), "kind": ["a", "b"]})
 
 
-def main(url, log, seconds, trials, hang_at=None):
+def main(url, log, seconds, trials, heartbeat, grace, hang_at=None):
     begun = []
 
     def tell(event, trial):
@@ -33,7 +33,8 @@ def main(url, log, seconds, trials, hang_at=None):
         tell("end", trial)
         return trial.parameters["x"]
 
-    study = Study("shared", SPACE, storage=url, sampler="tpe", seed=3, heartbeat=1, grace=5)
+    life = {"heartbeat": int(heartbeat), "grace": int(grace)}
+    study = Study("shared", SPACE, storage=url, sampler="tpe", seed=3, **life)
     study.run(objective, trials=int(trials), progress=False)
 
 

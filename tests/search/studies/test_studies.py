@@ -11,11 +11,13 @@ import time
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from tests.search.studies import postgres
 from tests.search.studies.study_worker import SPACE
+from tfsqueeze.search.studies import storage as storage_module
 from tfsqueeze.search.studies import trial_states, workers
 from tfsqueeze.search.studies.space import Range, Space
 from tfsqueeze.search.studies.storage import readable, storage_url
@@ -30,6 +32,10 @@ def study(storage=None, **options) -> Study:
 
 def value(trial) -> float:
     return trial.parameters["x"]
+
+
+def retry_lost(study) -> None:
+    trial_states.retry_lost(study._study, trial_states.counted_trials(study._study))
 
 
 def mark_of(study) -> dict:
@@ -74,7 +80,7 @@ def test_a_trial_whose_process_is_gone_is_tried_again_and_given_up_at_last():
         asked.set_user_attr(workers.WORKER, mark)
         assert asked.params["x"] == started._study.trials[0].params["x"]
         assert trial_states.first_number(started._study.get_trials()[-1]) == 0
-        trial_states.retry_lost(started._study)
+        retry_lost(started)
     waiting = started._study.get_trials(states=(TrialState.WAITING,))
     assert waiting == [] and [trial.state for trial in started.trials] == ["failed"]
 
@@ -84,10 +90,10 @@ def test_the_trial_of_a_living_worker_is_left_alone():
     asked = started._study.ask(LEVELS.distributions)
     other = {**mark_of(started), "process": os.getppid()}
     asked.set_user_attr(workers.WORKER, {**other, "started": workers._started(os.getppid())})
-    trial_states.retry_lost(started._study)
+    retry_lost(started)
     assert [trial.state for trial in started.trials] == ["running"]
     asked.set_user_attr(workers.WORKER, {**other, "started": "another time"})
-    trial_states.retry_lost(started._study)
+    retry_lost(started)
     assert [trial.state for trial in started.trials] == ["waiting"]
 
 
@@ -95,7 +101,7 @@ def test_half_written_parameters_are_chosen_anew():
     space = Space({"x": Range(0.0, 1.0), "y": Range(0.0, 1.0)})
     half = Study("test", space, storage=InMemoryStorage())
     half._study.ask({"x": space.distributions["x"]})
-    trial_states.retry_lost(half._study)
+    retry_lost(half)
     (waiting,) = half._study.get_trials(states=(TrialState.WAITING,))
     assert waiting.params == {}
     half.run(lambda trial: trial.parameters["y"], trials=2, progress=False)
@@ -271,6 +277,22 @@ def database():
         yield url
 
 
+@pytest.mark.slow
+def test_connections_that_were_cut_are_replaced(database, monkeypatch):
+    monkeypatch.setattr(storage_module, "IDLE_SECONDS", 0)
+    started = study(database)
+    started.run(value, trials=2, progress=False)
+    engine = sqlalchemy.create_engine(database)
+    with engine.connect() as connection:
+        everybody_else = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        )
+        connection.execute(sqlalchemy.text(everybody_else))
+    engine.dispose()
+    started.run(value, trials=4, progress=False)
+    assert [trial.state for trial in started.trials] == ["complete"] * 4
+
+
 def begin_worker(*arguments) -> subprocess.Popen:
     command = [sys.executable, "-m", "tests.search.studies.study_worker", *map(str, arguments)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -299,7 +321,8 @@ def hung(log, seconds=240) -> dict:
 def test_two_processes_share_a_study_and_one_is_lost(place, fate, request, tmp_path):
     url = request.getfixturevalue("database") if place == "database" else str(tmp_path / "study.db")
     log, total = tmp_path / "log", 12
-    lost, living = begin_worker(url, log, 0.3, total, 3), begin_worker(url, log, 0.3, total)
+    arguments = (url, log, 0.3, total, 1, 5)
+    lost, living = begin_worker(*arguments, 3), begin_worker(*arguments)
     try:
         row = hung(log)
         lost.send_signal(fate)

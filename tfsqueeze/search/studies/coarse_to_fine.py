@@ -41,7 +41,7 @@ class CoarseToFineSampler(BaseSampler):
         return self._distributions
 
     def sample_relative(self, study, trial, search_space):
-        level, centre = _under_way(counted_trials(study))
+        level, centre = _under_way(counted_trials(study, as_asked=True))
         while level <= FINEST_LEVEL:
             found = first_untried(study, trial, self._distributions, self._settings(level, centre))
             if found is not None:

@@ -71,7 +71,7 @@ def first_untried(study, trial, distributions, points: list[dict]) -> dict | Non
     that have no parameters yet are those others: each is left one point.
     """
     tried, choosing = set(), 0
-    for other in counted_trials(study):
+    for other in counted_trials(study, as_asked=True):
         if set(distributions) <= set(other.params):
             tried.add(setting_key(distributions, other.params))
         elif other.number < trial.number:

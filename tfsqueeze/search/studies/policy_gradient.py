@@ -100,7 +100,7 @@ def rewards(study, distributions) -> list[tuple[dict, float]]:
     """Parameters and reward of every finished trial, in the order of their numbers."""
     sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
     found, scores = [], []
-    for trial in counted_trials(study):
+    for trial in counted_trials(study, as_asked=True):
         if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
             continue
         if not set(distributions) <= set(trial.params):

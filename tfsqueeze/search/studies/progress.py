@@ -39,7 +39,7 @@ class StudyProgress:
         if not self._is_shown:
             return
         trials = self._study.trials
-        best = self._study.best
+        best = self._study.best_of(trials)
         for trial in trials:
             if trial.seconds is not None and trial.number not in self._told:
                 self._told.add(trial.number)

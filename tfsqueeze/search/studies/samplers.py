@@ -117,7 +117,7 @@ class SeededByTrial(BaseSampler):
             return proposal
         tried = {
             setting_key(distributions, other.params)
-            for other in counted_trials(study)
+            for other in counted_trials(study, as_asked=True)
             if other.number != trial.number and set(distributions) <= set(other.params)
         }
         if setting_key(distributions, proposal) not in tried:

@@ -134,8 +134,13 @@ class Study:
     @property
     def best(self) -> TrialRecord | None:
         """The trial with the best score, of several scores by the first one; None if none is complete."""
+        return self.best_of(self.trials)
+
+    def best_of(self, trials: Sequence[TrialRecord]) -> TrialRecord | None:
+        """As `best`, of some trials."""
         sign = 1 if self.directions[0] == "maximize" else -1
-        return max(self.front, key=lambda trial: sign * trial.scores[0], default=None)
+        complete = [trial for trial in trials if trial.state == "complete"]
+        return max(complete, key=lambda trial: sign * trial.scores[0], default=None)
 
     def run(
         self,
@@ -175,10 +180,10 @@ class Study:
         looked = -math.inf
         with self._reaching(), _quiet(), StudyProgress(self, limit, time_budget, progress) as shown:
             while time.monotonic() < end and len(errors) < MAX_FAILURES:
-                if time.monotonic() - looked > LOOK_SECONDS:
-                    retry_lost(self._study)
-                    looked = time.monotonic()
                 counted = counted_trials(self._study)
+                if time.monotonic() - looked > LOOK_SECONDS:
+                    retry_lost(self._study, counted)
+                    looked = time.monotonic()
                 states = {trial.state for trial in counted}
                 if len(counted) < limit or TrialState.WAITING in states:
                     self._run_one(objective, limit, errors)
@@ -196,7 +201,7 @@ class Study:
 
     def _run_one(self, objective, limit: float, errors: list[Exception]) -> None:
         asked = self._study.ask()
-        counted = counted_trials(self._study)
+        counted = counted_trials(self._study, as_asked=True)
         if sum(trial.number < asked.number for trial in counted) >= limit:
             # Another worker began the last trial in the same moment.
             self._study.tell(asked, state=TrialState.FAIL, skip_if_finished=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from collections.abc import Iterable
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -22,18 +23,27 @@ def is_counted(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.FAIL or is_over
 
 
-def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that count, by rising number."""
-    trials = study.get_trials(deepcopy=False)
+def counted_trials(study: optuna.Study, *, as_asked: bool = False) -> list[FrozenTrial]:
+    """The trials that count, by rising number.
+
+    Args:
+        study: whose trials.
+        as_asked: as they were when this thread was given the trial it works on, which spares reading the
+            storage once more.
+    """
+    trials = study._get_trials(deepcopy=False, use_cache=as_asked)
     return sorted((trial for trial in trials if is_counted(trial)), key=lambda trial: trial.number)
 
 
-def retry_lost(study: optuna.Study) -> None:
-    """Queues trials again whose worker is gone: dead on this machine, or silent for too long."""
+def retry_lost(study: optuna.Study, trials: Iterable[FrozenTrial]) -> None:
+    """Queues those trials again whose worker is gone: dead on this machine, or silent for too long."""
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    if not running:
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    for trial in running:
         if is_abandoned(trial):
             give_back(study, trial._trial_id)
 
