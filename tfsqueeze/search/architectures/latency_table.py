@@ -1,6 +1,7 @@
 """Latencies of operators on this machine, each timed once, and of networks as their sums."""
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -44,15 +45,19 @@ class LatencyTable:
         self.entries: dict[str, float] = self._stored()
 
     def predict(self, model: keras.Model) -> float:
-        """Milliseconds of one call of a network with one example: the sum over its operators.
+        """Milliseconds of one call of a network with one example.
+
+        It is the sum over its operators of what each adds to a call that computes next to nothing.
 
         Args:
             model: a built Sequential or Functional model.
         """
+        idle = _idle()
         with float32_compute(model):
             found = operators(model)
-            self._time({one.key: one for one in found if one.key not in self.entries})
-        return sum(self.entries[one.key] for one in found)
+            self._time({one.key: one for one in (idle, *found) if one.key not in self.entries})
+        call = self.entries[idle.key]
+        return call + sum(max(self.entries[one.key] - call, 0) for one in found)
 
     def _time(self, missing: dict[str, Operator]) -> None:
         if not missing:
@@ -69,7 +74,8 @@ class LatencyTable:
         self.entries |= {key: timed.get(key, 0.0) for key in missing}
         # Other processes add to the same file.
         self.entries = {**self._stored(), **self.entries}
-        with atomic_write(self.path) as temporary:
+        # Where no cache can be written, as in a read-only container, the table ends with the program.
+        with contextlib.suppress(OSError, ValueError), atomic_write(self.path) as temporary:
             temporary.write_text(json.dumps(self.entries, indent=1) + "\n", encoding="utf-8")
 
     def _stored(self) -> dict[str, float]:
@@ -79,6 +85,12 @@ class LatencyTable:
             return {str(key): float(value) for key, value in stored.items()}
         except (OSError, ValueError, AttributeError, TypeError):
             return {}
+
+
+@functools.cache
+def _idle() -> Operator:
+    """An operator on one number: its time is that of calling an interpreter."""
+    return operators(keras.Sequential([keras.Input((1,)), keras.layers.ReLU()]))[0]
 
 
 def _default_path() -> Path:

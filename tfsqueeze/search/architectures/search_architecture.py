@@ -128,7 +128,9 @@ def search_architecture(
                 else fine_tune(candidate, train, **options)
             )
             result = score(trained)
-            if study.best is None or result > study.best.score:
+            best = study.best
+            # Of equals the earlier trial is the best, which may end later.
+            if best is None or result >= best.score:
                 with atomic_write(kept / f"network-{trial.number}.keras") as temporary:
                     trained.save(temporary)
             return result
