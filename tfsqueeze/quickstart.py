@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from tfsqueeze import schedules
+from tfsqueeze.core.devices import without_xla_on_cpu
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.export.tflite import export_tflite, export_variants
 from tfsqueeze.pruning.callback import PruningCallback
@@ -105,7 +106,7 @@ def fit(network, train, epochs, title, *callbacks) -> None:
     """Trains with a progress bar."""
     from rich.progress import Progress
 
-    with Progress(transient=False) as progress:
+    with Progress(transient=False) as progress, without_xla_on_cpu(network):
         task = progress.add_task(title, total=epochs)
         advance = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: progress.advance(task))
         network.fit(*train, batch_size=BATCH_SIZE, epochs=epochs, verbose=0, callbacks=[*callbacks, advance])

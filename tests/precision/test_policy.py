@@ -4,6 +4,7 @@ import keras
 import pytest
 
 import tfsqueeze as tfs
+from tfsqueeze.core import devices
 from tfsqueeze.precision import hardware
 
 
@@ -54,7 +55,7 @@ def test_bfloat16_without_instructions_is_obeyed_with_a_warning(monkeypatch):
     [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float16"), ((6, 1), "float32"), (None, "float16")],
 )
 def test_gpus_get_what_their_cores_are_made_for(monkeypatch, capability, precision):
-    monkeypatch.setattr(hardware, "has_gpu", lambda: True)
+    monkeypatch.setattr(devices, "has_gpu", lambda: True)
     monkeypatch.setattr(hardware, "_gpu_capability", lambda: capability)
     assert hardware.fastest_precision() == precision
     assert tfs.set_mixed_precision("float16").name == "mixed_float16"

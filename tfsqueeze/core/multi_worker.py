@@ -65,8 +65,8 @@ def _known_trainer() -> ModuleType:
     names = (trainer, "reduce_per_replica"), (trainer.TensorFlowTrainer, "_maybe_symbolic_build")
     if not all(hasattr(place, name) for place, name in names):
         raise RuntimeError(
-            f"`multi_worker_fit` mends the training of Keras {TESTED_KERAS}; Keras {keras.__version__} is made "
-            "otherwise. Call `fit` without it, or install that version."
+            f"`multi_worker_fit` mends the training of Keras {TESTED_KERAS}; Keras {keras.__version__} is "
+            "made otherwise. Call `fit` without it, or install that version."
         )
     if not keras.__version__.startswith(f"{TESTED_KERAS}."):
         warnings.warn(

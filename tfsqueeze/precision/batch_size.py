@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfsqueeze.core import devices
 from tfsqueeze.core.checks import UnsupportedModelError, check_count, check_model, check_positive
 from tfsqueeze.core.data import collect, input_specs, pack_inputs, random_examples
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.core.trained import trained_model
-from tfsqueeze.precision.hardware import has_gpu
 from tfsqueeze.precision.memory import available_memory
 from tfsqueeze.precision.trial import child_trials
 
@@ -112,7 +112,7 @@ def _example(model, data, training: bool) -> tuple:
 
 @contextlib.contextmanager
 def _trials(model, example, training, memory) -> Iterator[Callable[[int], bool]]:
-    if has_gpu():
+    if devices.has_gpu():
         yield lambda size: _fits_gpu(model, example, training, size, memory)
         return
     step, owner = _traced(model, example, training)

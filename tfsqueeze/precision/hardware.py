@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfsqueeze.core import devices
+
 CPU_FLAGS = ("amx_bf16", "avx512_bf16")
 WORTHWHILE = 1.2
 MATRIX_SIZE = 512
@@ -23,22 +25,12 @@ def fastest_precision() -> str:
     """
     if tf.config.list_logical_devices("TPU"):
         return "bfloat16"
-    if has_gpu():
+    if devices.has_gpu():
         capability = _gpu_capability()
         if capability is None:
             return "float16"
         return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
     return "bfloat16" if cpu_has_bfloat16() else "float32"
-
-
-def has_gpu() -> bool:
-    """Whether TensorFlow computes on a GPU."""
-    return bool(tf.config.list_logical_devices("GPU"))
-
-
-def on_cpu() -> bool:
-    """Whether TensorFlow has nothing but the CPU."""
-    return not has_gpu() and not tf.config.list_logical_devices("TPU")
 
 
 def cpu_has_bfloat16() -> bool:

@@ -4,6 +4,7 @@ import warnings
 
 import keras
 
+from tfsqueeze.core import devices
 from tfsqueeze.core.checks import check_choice
 from tfsqueeze.precision import hardware
 
@@ -35,7 +36,7 @@ def set_mixed_precision(precision: str = "auto") -> keras.DTypePolicy:
     BFLOAT16 for Deep Learning Training, arXiv:1905.12322.
     """
     precision = plain_name(precision)
-    if precision == "float16" and hardware.on_cpu():
+    if precision == "float16" and devices.on_cpu():
         precision = hardware.fastest_precision()
         warnings.warn(
             "float16 is not used on a CPU: TensorFlow has no kernels for it there and would train many times "
@@ -54,12 +55,12 @@ def resolve(precision: str) -> str:
     precision = plain_name(precision)
     if precision == "auto":
         return hardware.fastest_precision()
-    if hardware.on_cpu() and precision == "float16":
+    if devices.on_cpu() and precision == "float16":
         warnings.warn(
             "float16 is many times slower than float32 on this machine's CPU; it is meant for a GPU.",
             stacklevel=3,
         )
-    if hardware.on_cpu() and precision == "bfloat16" and not hardware.cpu_has_bfloat16():
+    if devices.on_cpu() and precision == "bfloat16" and not hardware.cpu_has_bfloat16():
         warnings.warn(
             "This CPU has no bfloat16 instructions and is slower in it than in float32.", stacklevel=3
         )

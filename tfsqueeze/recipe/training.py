@@ -9,11 +9,12 @@ import keras
 import numpy as np
 
 from tfsqueeze.core.checks import check_count, check_model
+from tfsqueeze.core.devices import without_xla_on_cpu
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import rewrite
 from tfsqueeze.distillation.distiller import Distiller
 from tfsqueeze.recipe.holding import holding_callbacks
-from tfsqueeze.recipe.training_data import fit_arguments
+from tfsqueeze.recipe.training_data import check_labels, fit_arguments
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,19 @@ class Training:
             train: the examples.
             sized_for: the model whose input size images are given in; None for `trained`.
         """
+        arguments = fit_arguments(sized_for or trained, train, self.batch_size)
+        check_labels(trained, trained.loss, arguments.get("y"))
         held = holding_callbacks(trained, self.callbacks) if self.keep else []
         _draw_seeds(trained)
         validation = None if self.validation is None else fit_arguments(trained, self.validation)
-        history = model.fit(
-            **fit_arguments(sized_for or trained, train, self.batch_size),
-            epochs=self.epochs,
-            callbacks=[*self.callbacks, *held],
-            validation_data=_as_tuple(validation),
-            verbose=0,
-        )
+        with without_xla_on_cpu(model):
+            history = model.fit(
+                **arguments,
+                epochs=self.epochs,
+                callbacks=[*self.callbacks, *held],
+                validation_data=_as_tuple(validation),
+                verbose=0,
+            )
         return {name: values[-1] for name, values in history.history.items()}
 
 

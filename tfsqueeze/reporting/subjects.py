@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfsqueeze.core.checks import check_model
 from tfsqueeze.core.data import Examples, InputSpec, input_specs, pack_inputs, random_examples
+from tfsqueeze.core.devices import without_xla_on_cpu
 from tfsqueeze.core.outputs import named_outputs, output_names
 from tfsqueeze.core.trained import trained_model
 from tfsqueeze.models.legacy import is_legacy_model
@@ -72,8 +73,16 @@ class KerasSubject:
     def _predict_batch(self, batch: Examples) -> dict[str, np.ndarray]:
         missing = (self.fixed_batch_size or len(batch)) - len(batch)
         filled = {name: _repeat_last(array, missing) for name, array in batch.inputs.items()}
-        outputs = named_outputs(self.model, self.model.predict_on_batch(pack_inputs(self.model, filled)))
+        outputs = self._predict_function([(pack_inputs(self.model, filled),)])
+        outputs = named_outputs(self.model, keras.tree.map_structure(np.asarray, outputs))
         return {name: array[: len(batch)] for name, array in outputs.items()}
+
+    @cached_property
+    def _predict_function(self):
+        """What `Model.predict` calls for a batch."""
+        with without_xla_on_cpu(self.model):
+            self.model.make_predict_function()
+            return self.model.predict_function
 
 
 @dataclass
