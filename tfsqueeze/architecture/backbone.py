@@ -14,10 +14,9 @@ from tfsqueeze.architecture.backbone_families import (
     find_constructor,
     preprocessing_of,
 )
-from tfsqueeze.architecture.carrying_over import CarryOver, class_of, does_not_fit
+from tfsqueeze.architecture.carrying_over import CarryOver, does_not_fit
 from tfsqueeze.architecture.nesting import nest_until
 from tfsqueeze.architecture.spatial import graph_of, is_channels_first, spatial_size
-from tfsqueeze.core import copying
 from tfsqueeze.core.checks import UnsupportedModelError, check_graph, did_you_mean, has_graph
 from tfsqueeze.core.explain import record
 from tfsqueeze.core.rewrite import copy_compile, rewrite
@@ -68,13 +67,16 @@ def swap_backbone(
     wanted = name if isinstance(name, keras.Model) else find_constructor(name)
     source, old = _find(model, backbone)
     new, facts = _features(old, wanted, weights, settings)
-    carried, copies = CarryOver(), {}
+    carried = CarryOver()
     try:
-        twin = _rebuilt(source, old, new, carried, copies)
+        twin = rewrite(
+            source,
+            carried.replace,
+            transfer=carried.transfer,
+            adapt=lambda part: new if part is old else None,
+        )
     except (ValueError, TypeError) as error:
         raise does_not_fit(model, f"with the backbone {new.name!r}", error, "") from error
-    for layer, copy in copies.values():
-        carried.transfer(layer, [copy])
     copy_compile(model, twin)
     fresh = {layer.name: f"starts anew: {a} -> {b}" for layer, (a, b) in carried.misfits.items()}
     return record(twin, "swap_backbone", {old.name: facts}, fresh)
@@ -175,30 +177,3 @@ def _matching(base: keras.Model, old: keras.KerasTensor) -> keras.KerasTensor:
         f"The head needs features of size {size}, and backbone {base.name!r} has none. Its features are of "
         f"sizes {sorted(sizes, key=str)}. Choose another backbone, or an input size at which they meet."
     )
-
-
-def _rebuilt(model, old, new, carried: CarryOver, copies: dict) -> keras.Model:
-    """The model around another backbone; every other layer copied, once."""
-
-    def stand_in(operation):
-        if operation is old:
-            return new
-        if not isinstance(operation, keras.Layer):
-            return copying.copy_operation(operation)
-        if id(operation) not in copies:
-            copies[id(operation)] = (operation, inner(operation))
-        return copies[id(operation)][1]
-
-    def inner(layer):
-        if isinstance(layer, keras.Model) and has_graph(layer) and old in layer._flatten_layers():
-            return _rebuilt(layer, old, new, carried, copies)
-        return copying.copy_layer(layer)
-
-    graph = graph_of(model)
-    inputs = keras.tree.map_structure(
-        lambda tensor: keras.Input(
-            batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor._keras_history.operation.name
-        ),
-        graph._inputs_struct,
-    )
-    return class_of(model)(inputs, graph._run_through_graph(inputs, stand_in), name=model.name)

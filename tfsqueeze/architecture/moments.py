@@ -10,11 +10,10 @@ from keras import layers
 from tfsqueeze.core.data import Examples
 from tfsqueeze.core.followers import next_normalization
 from tfsqueeze.core.inner_inputs import InnerInputs
-from tfsqueeze.core.least_squares import LeastSquares, portions
+from tfsqueeze.core.least_squares import MOST_INPUTS, LeastSquares, portions
 from tfsqueeze.core.linear_view import drawn, linear_view
 
 ROWS = 20_000
-MOST_INPUTS = 8192
 
 
 @dataclass(frozen=True)

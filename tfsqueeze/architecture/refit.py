@@ -15,12 +15,11 @@ from tfsqueeze.core.data import Examples, collect, input_specs
 from tfsqueeze.core.followers import next_normalization
 from tfsqueeze.core.inner_inputs import InnerInputs
 from tfsqueeze.core.layer_info import kernels as kernels_of
-from tfsqueeze.core.least_squares import LeastSquares, best_fit
+from tfsqueeze.core.least_squares import MOST_INPUTS_OF_TRIALS, LeastSquares, best_fit
 from tfsqueeze.core.linear_view import LinearView, linear_view, reproduces
 from tfsqueeze.core.refitting import PARTS, in_parts, is_held_out, rows_wanted, sampled_rows
 from tfsqueeze.core.select import walk
 
-MOST_INPUTS = 4096
 EXACT = 1e-10
 
 
@@ -165,7 +164,7 @@ class _Refitter:
         bias = _bias(replacement, view)
         before = form.before(kernels).astype("float32")
         # All kernels can be fitted from the windows, the last one alone from what reaches it.
-        whole = hasattr(form, "fit") and before.shape[1] <= MOST_INPUTS
+        whole = hasattr(form, "fit") and before.shape[1] <= MOST_INPUTS_OF_TRIALS
         inner = before.shape[1] if whole else before.shape[2]
         problems = [LeastSquares(before.shape[0], inner, view.output_shape[1]) for _ in range(2)]
         wanted = rows_wanted(inner)

@@ -8,6 +8,10 @@ import numpy as np
 Item = TypeVar("Item")
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MOST_BYTES = 2**30
+# Inputs per output of a layer: the sums of their products take 8 bytes times the square, half a gigabyte.
+MOST_INPUTS = 8192
+# Where each of many trials solves for all inputs, whose time grows with the cube: 512 channels of 3x3.
+MOST_INPUTS_OF_TRIALS = 4608
 
 
 def portions(items: Iterable[Item], bytes_of: Callable[[Item], int]) -> Iterator[list[Item]]:

@@ -36,9 +36,9 @@ def rewrite(
             Functional model, any callables on tensors) to apply to its output, or None.
         transfer: called as `transfer(old, new_layers)` for each replaced layer once the new layers are
             built, to set their weights.
-        adapt: called for each input layer, which an `InputLayer` may stand in for, and once for each
-            `keras.ops` operation, which any function of the same arguments may stand in for, where
-            shapes change; returns None to keep it.
+        adapt: called for each input layer, which an `InputLayer` may stand in for, and once for each nested
+            model and `keras.ops` operation, which any function of the same arguments may stand in for,
+            where shapes change; returns None to keep it.
 
     Returns:
         A new model; `model` is not changed.
@@ -166,7 +166,7 @@ class _Rewriter:
         if not isinstance(operation, keras.Layer):
             return [self._adapt(operation) or copying.copy_operation(operation)]
         if isinstance(operation, keras.Model) and has_graph(operation):
-            return [self.model(operation)]
+            return [self._adapt(operation) or self.model(operation)]
         replacement = self._replace(operation)
         if replacement is not None:
             replacement = _as_list(replacement)

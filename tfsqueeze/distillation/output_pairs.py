@@ -49,6 +49,13 @@ class OutputPair:
     def check(self) -> None:
         """Raises ValueError if the two cannot be compared."""
         student, teacher = self.student.shape, self.teacher.shape
+        if len(student) != len(teacher):
+            raise ValueError(
+                f"Output {self.student.name!r} of the student has shape {student}, the teacher's "
+                f"{self.teacher.name!r} {teacher}: there are answers for each example here and for each "
+                "position there. Pool one of them, or compare features instead, such as losses="
+                "tfs.distillation.RelationalDistance()."
+            )
         if not self.is_comparable:
             raise ValueError(
                 f"Output {self.student.name!r} of the student has shape {student}, the teacher's "

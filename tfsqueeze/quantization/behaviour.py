@@ -12,20 +12,12 @@ from tfsqueeze.core.layer_info import kernels
 SIGMOID_RANGE = (0.0, 255.0 / 256.0)
 TANH_RANGE = (-1.0, 127.0 / 128.0)
 
-_MOVING_LAYERS = (
-    layers.Flatten,
-    layers.Reshape,
-    layers.Permute,
-    layers.RepeatVector,
+CHANNELWISE_LAYERS = (
     layers.Identity,
     layers.Dropout,
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
-    layers.AlphaDropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.ActivityRegularization,
     layers.MaxPooling1D,
     layers.MaxPooling2D,
     layers.MaxPooling3D,
@@ -44,6 +36,19 @@ _MOVING_LAYERS = (
     layers.UpSampling1D,
     layers.UpSampling2D,
     layers.UpSampling3D,
+)
+"""Layers that move, choose or average values within each channel."""
+
+_MOVING_LAYERS = (
+    *CHANNELWISE_LAYERS,
+    layers.Flatten,
+    layers.Reshape,
+    layers.Permute,
+    layers.RepeatVector,
+    layers.AlphaDropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.ActivityRegularization,
     layers.Resizing,
     layers.CenterCrop,
 )

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfsqueeze.core.checks import UnsupportedModelError
+from tfsqueeze.core.checks import UnsupportedModelError, check_count
 from tfsqueeze.core.trained import trained_model
 from tfsqueeze.quantization.curvature import bring_curvature
 from tfsqueeze.quantization.measuring import activation_quantizers
@@ -44,7 +44,7 @@ class QuantizationCallback(keras.callbacks.Callback):
         freeze_batch_norm_step: int | None = None,
     ):
         super().__init__()
-        self.start_step = _step("start_step", start_step)
+        self.start_step = check_count("start_step", start_step, 0)
         self.freeze_ranges_step = _step("freeze_ranges_step", freeze_ranges_step)
         self.freeze_batch_norm_step = _step("freeze_batch_norm_step", freeze_batch_norm_step)
         self._phase: tuple[bool, bool, bool] | None = None
@@ -104,7 +104,5 @@ class QuantizationCallback(keras.callbacks.Callback):
             norm.trainable = not norms_frozen
 
 
-def _step(name: str, value):
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ValueError(f"`{name}` must be a whole number of steps >= 0. Received: {name}={value!r}.")
-    return value
+def _step(name: str, value: int | None) -> int | None:
+    return None if value is None else check_count(name, value, 0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfsqueeze.core.data import Examples
 from tfsqueeze.core.inner_inputs import InnerInputs, Received
-from tfsqueeze.core.least_squares import LeastSquares, best_fit
+from tfsqueeze.core.least_squares import MOST_INPUTS_OF_TRIALS, LeastSquares, best_fit
 from tfsqueeze.core.linear_view import LinearView, linear_view, reproduces
 from tfsqueeze.core.refitting import PARTS, is_held_out, rows_wanted, sampled_rows
 from tfsqueeze.core.select import walk
@@ -17,7 +17,6 @@ from tfsqueeze.quantization.attention import QuantizedAttention
 from tfsqueeze.quantization.rounding import levels
 from tfsqueeze.quantization.wrapper import QuantizedLayer, quantized_layers
 
-MOST_INPUTS = 4608
 # A kernel with more zeros than this was pruned: its zeros stay.
 PRUNED = 0.05
 _UNIFORM = ("uniform", "clipped", "learned_step")
@@ -98,8 +97,8 @@ class _Repairer:
         views = linear_view(old), linear_view(wrapper.layer)
         if None in views or wrapper.kernel_names is not None or len(wrapper.kernels()) != 1:
             return "no matrix product of inputs and one stored kernel"
-        if views[0].weights.shape[1] > MOST_INPUTS:
-            return f"more than {MOST_INPUTS} inputs per output"
+        if views[0].weights.shape[1] > MOST_INPUTS_OF_TRIALS:
+            return f"more than {MOST_INPUTS_OF_TRIALS} inputs per output"
         received = self._float_inputs.read(old, self._batches[0][:2])[0]
         if not reproduces(views[0], received.first, old(received.first)):
             return "its call does more than multiply, add a bias and activate"

@@ -7,12 +7,11 @@ import numpy as np
 
 from tfsqueeze.core.data import Examples, collect, input_specs
 from tfsqueeze.core.inner_inputs import InnerInputs
-from tfsqueeze.core.least_squares import LeastSquares, portions
+from tfsqueeze.core.least_squares import MOST_INPUTS_OF_TRIALS, LeastSquares, portions
 from tfsqueeze.core.linear_view import linear_view
 from tfsqueeze.pruning.channels.elimination import Elimination
 from tfsqueeze.pruning.channels.graph import ChannelGraph, Group, Slice
 
-MOST_INPUTS = 5000
 ROWS = 20_000
 STEPS = 64
 
@@ -64,7 +63,11 @@ def _inputs(group: Group) -> list[Slice]:
     found = []
     for part in group.consumers:
         view = linear_view(part.layer)
-        if view is not None and part.variable is view.kernel and view.weights.shape[1] <= MOST_INPUTS:
+        if (
+            view is not None
+            and part.variable is view.kernel
+            and view.weights.shape[1] <= MOST_INPUTS_OF_TRIALS
+        ):
             found.append(part)
     return found
 

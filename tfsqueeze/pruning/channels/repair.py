@@ -13,7 +13,7 @@ from tfsqueeze.core.data import Examples, collect, input_specs
 from tfsqueeze.core.followers import next_normalization
 from tfsqueeze.core.inner_inputs import InnerInputs
 from tfsqueeze.core.layer_info import kernels
-from tfsqueeze.core.least_squares import LeastSquares, best_fit
+from tfsqueeze.core.least_squares import MOST_INPUTS, LeastSquares, best_fit
 from tfsqueeze.core.linear_view import reproduces
 from tfsqueeze.core.refitting import PARTS, in_parts, is_held_out, rows_wanted, sampled_rows
 from tfsqueeze.core.select import walk
@@ -22,7 +22,6 @@ from tfsqueeze.pruning.channels.graph import ChannelGraph
 from tfsqueeze.pruning.channels.sums import lost_by_others, term_of
 from tfsqueeze.pruning.channels.twins import Twins
 
-MOST_INPUTS = 8192
 EXACT = 1e-5
 # Multiply-accumulates that running up to every layer may take, before layers with many positions per
 # example make do with fewer examples.
