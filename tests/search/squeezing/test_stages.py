@@ -63,20 +63,32 @@ def test_training_ends_where_there_is_no_hope():
     assert attempt({(0, 0): 0.3, (FLOAT, 0): 0.2, (3, 0): 0.29}) == ([(0, 0), (3, 0)], False)
 
 
-def test_a_candidate_that_takes_all_the_time_still_leads_to_a_model(monkeypatch):
+def staged(monkeypatch, quick_drop):
+    """The seconds that both stages are given, with `None` for no limit, and the fronts that are trained."""
     search = make_search()
     clock = iter([0.0, 0.0, 100.0, 100.0])
     monkeypatch.setattr(stages.time, "monotonic", lambda: next(clock))
-    given = []
+    seconds, fronts = [], []
 
-    def propose(sampler, trials, seconds):
-        given.append(seconds)
-        return [Point(0, 0.5, 0.0)], {0: SETTING}
+    def propose(sampler, trials, given):
+        seconds.append(given)
+        return [Point(0, 0.5, 0.0), Point(1, 0.4, -quick_drop)], {0: SETTING, 1: SETTING}
 
-    def train(front, settings, trials, seconds):
-        given.append(seconds)
+    def train(front, settings, trials, given):
+        seconds.append(given)
+        fronts.append([point.number for point in front])
         return []
 
     search.propose, search.train = propose, train
     search.search("tpe", 30, 8, 30.0)
-    assert given == [pytest.approx(4.0), 0.0, 0.0, 0.0]
+    return seconds, fronts
+
+
+def test_a_candidate_that_takes_all_the_time_still_leads_to_a_model(monkeypatch):
+    seconds, _ = staged(monkeypatch, quick_drop=0.0)
+    assert seconds == [pytest.approx(4.0), 0.0, 0.0, 0.0, None]
+
+
+def test_what_seemed_good_enough_from_the_beginning_is_tried_if_all_else_fails(monkeypatch):
+    _, fronts = staged(monkeypatch, quick_drop=0.0)
+    assert fronts == [[0, 1], [0]]

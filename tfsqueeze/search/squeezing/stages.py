@@ -94,6 +94,9 @@ class Search:
             self._cheapest = min(good, default=math.inf)
             if left == 0:
                 break
+        if self._cheapest == math.inf and front[0].score >= -self.max_drop:
+            # Nothing that was trained will do, but the dearest candidate seemed to even without training.
+            attempts = self.train(front[:1], settings, trainings + 1, None)
         return attempts
 
     def propose(self, sampler, trials: int, seconds: float | None) -> tuple[list[Point], dict[int, dict]]:
