@@ -53,14 +53,21 @@ def zeros(model):
     return float(np.mean([np.mean(v.numpy() == 0) for v in model.trainable_weights if "kernel" in v.path]))
 
 
-def test_epochs_with_integers_begin_where_those_in_float_ended(model, tmp_path, monkeypatch):
+def reused(made):
+    return [step.verb for step in made.steps if step.is_reused]
+
+
+def test_a_longer_training_begins_with_what_a_shorter_one_has_done(model, tmp_path, monkeypatch):
     trainings = note_trainings(monkeypatch)
     workshop = make_workshop(model, tmp_path)
+    workshop.make(SETTING, 4, Epochs())
     first = workshop.make(SETTING, 4, PLAIN)
+    assert reused(first) == ["prune"]
     in_float = workshop.float_model(SETTING, 4, PLAIN)
     assert type(in_float.get_layer("hidden")) is keras.layers.Dense
     assert len(trainings) == 1
     finished = workshop.make(SETTING, 4, AWARE)
+    assert reused(finished) == ["prune", "distil", "calibrate"]
     assert len(trainings) == 2
     assert zeros(first.model) == zeros(finished.model) > 0.4
     assert first.path.read_bytes() != finished.path.read_bytes()

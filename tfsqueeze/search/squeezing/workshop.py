@@ -91,12 +91,8 @@ class Workshop:
     def make(self, setting: dict[str, Any], candidate: int, epochs: Epochs) -> RecipeResult:
         """Makes a candidate, or takes what an earlier run left."""
         folder = attempt_folder(self.output, candidate, epochs)
-        before = attempt_folder(self.output, candidate, Epochs(epochs.plain))
-        if before.exists() and not folder.exists():
-            # What it does before the quantization-aware epochs is done already.
-            unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
-            shutil.copytree(before, unfinished, dirs_exist_ok=True)
-            unfinished.rename(folder)
+        if not folder.exists():
+            self._begin_from_shorter(folder, candidate, epochs)
         with contextlib.nullcontext() if self.strategy is None else self.strategy.scope():
             return self.recipe(setting, epochs).run(
                 self.model,
@@ -120,6 +116,15 @@ class Workshop:
         for folder in (self.output / ATTEMPTS).glob("*"):
             if folder.is_dir() and folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _begin_from_shorter(self, folder: Path, candidate: int, epochs: Epochs) -> None:
+        """Lets a folder begin as that of a shorter training, whose first steps are the same and done."""
+        shorter = [attempt_folder(self.output, candidate, Epochs(plain)) for plain in (epochs.plain, 0)]
+        before = next((one for one in shorter if one.exists()), None)
+        if before is not None:
+            unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
+            shutil.copytree(before, unfinished, dirs_exist_ok=True)
+            unfinished.rename(folder)
 
     def _float_steps(self, setting, epochs: Epochs) -> list[dict]:
         return [*self.repertoire.changes(setting), *self.training.plain(epochs.plain)]
