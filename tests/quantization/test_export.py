@@ -92,6 +92,8 @@ def upsampled():
     x = layers.Conv2D(4, 3, padding="same", dilation_rate=2, use_bias=False)(layers.Rescaling(0.5)(image))
     x = layers.ReLU()(layers.BatchNormalization()(x))
     x = layers.BatchNormalization()(layers.Conv2D(4, 3, dilation_rate=(1, 3), activation="tanh")(x))
+    x = layers.DepthwiseConv2D(3, padding="same", dilation_rate=2, depth_multiplier=2, use_bias=False)(x)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
     scores = layers.Conv2D(2, 1, name="scores")(layers.MaxPooling2D()(x))
     return keras.Model(image, layers.UpSampling2D(interpolation="bilinear", name="classes")(scores))
 

@@ -91,7 +91,7 @@ class DirectConvolution(keras.Layer):
 
     def __init__(self, layer, kernel, following=Following(), **kwargs):
         super().__init__(**kwargs)
-        self._kernel = kernel * following.scale
+        self._kernel = self._scaled(kernel, following.scale)
         self._bias = _bias(layer, following)
         self._strides, self._dilations = list(layer.strides), list(layer.dilation_rate)
         self._padding = layer.padding
@@ -113,6 +113,29 @@ class DirectConvolution(keras.Layer):
     def compute_output_shape(self, input_shape):
         """The convolution's."""
         return self._output_shape(input_shape)
+
+    def _scaled(self, kernel, scale):
+        return kernel * scale
+
+
+class DilatedDepthwise(DirectConvolution):
+    """A dilated `DepthwiseConv2D` on small images, with bias and activation before they are joined again."""
+
+    def call(self, inputs, training=None):
+        """Convolves small images."""
+
+        def convolve(images, _, padding):
+            outputs = tf.nn.depthwise_conv2d(images, tf.constant(self._kernel), [1, 1, 1, 1], padding)
+            outputs = outputs + self._bias
+            return outputs if self._activation is None else self._activation(outputs)
+
+        return tf.compat.v1.nn.with_space_to_batch(
+            inputs, self._dilations, self._padding.upper(), convolve, filter_shape=self._kernel.shape[:2]
+        )
+
+    def _scaled(self, kernel, scale):
+        shape = kernel.shape[-2:]
+        return kernel * np.broadcast_to(scale, (math.prod(shape),)).reshape(shape)
 
 
 class RowConvolution(DirectConvolution):
@@ -142,8 +165,11 @@ def integer_form(layer) -> type[keras.Layer] | None:
         return None
     if isinstance(layer, keras.layers.Conv1D):
         return RowConvolution
-    is_plain = isinstance(layer, keras.layers.Conv2D) and layer.groups == 1
-    return DirectConvolution if is_plain and max(layer.dilation_rate) > 1 else None
+    if max(getattr(layer, "dilation_rate", None) or (1,)) == 1:
+        return None
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return DilatedDepthwise
+    return DirectConvolution if isinstance(layer, keras.layers.Conv2D) and layer.groups == 1 else None
 
 
 def _is_matrix_product(layer) -> bool:
