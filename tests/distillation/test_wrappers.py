@@ -57,9 +57,7 @@ def test_what_returns_a_model_asks_for_the_student(verb, distiller):
 
 def test_a_cohort_asks_which_student(tmp_path):
     cohort = kd.MutualLearning([convnet(3, name="a"), convnet(4, name="b")])
-    with pytest.raises(
-        UnsupportedModelError, match=r"'b'. Pass `.students\[0\]` or `.students\[1\]`"
-    ):
+    with pytest.raises(UnsupportedModelError, match=r"'b'. Pass `.students\[0\]` or `.students\[1\]`"):
         tfs.export_tflite(cohort, tmp_path / "m.tflite")
 
 
