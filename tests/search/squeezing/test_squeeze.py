@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import optuna
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
 
 import tfsqueeze as tfs
@@ -176,6 +177,11 @@ def test_wrong_arguments_are_told_before_any_work(network, tmp_path):
         tfs.squeeze("model.keras", TRAIN, VALIDATION, output=tmp_path)
     with pytest.raises(TypeError, match=r"`strategy` must be a `tf.distribute.Strategy`"):
         tfs.squeeze(*arguments, strategy="mirrored", output=tmp_path)
+    several_machines = tf.distribute.MultiWorkerMirroredStrategy.__new__(
+        tf.distribute.MultiWorkerMirroredStrategy
+    )
+    with pytest.raises(ValueError, match="machines share a search by its `storage`"):
+        tfs.squeeze(*arguments, strategy=several_machines, output=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

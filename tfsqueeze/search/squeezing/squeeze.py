@@ -144,11 +144,7 @@ def squeeze(
         if value is not None:
             check_positive(name, value)
     precision = resolve(precision)
-    if strategy is not None and not isinstance(strategy, tf.distribute.Strategy):
-        raise TypeError(
-            "`strategy` must be a `tf.distribute.Strategy`, such as `tf.distribute.MirroredStrategy()`. "
-            f"Received: {strategy!r}."
-        )
+    _check_strategy(strategy)
     if worker and storage is None:
         raise ValueError(
             "A worker needs the `storage` that it shares with others, such as "
@@ -223,6 +219,19 @@ def _learning_rate(model: keras.Model) -> float:
 def _shuffled(examples: Examples, seed: int) -> Examples:
     """In random order, so that the first examples are a fair part."""
     return examples[np.random.default_rng(seed).permutation(len(examples))]
+
+
+def _check_strategy(strategy) -> None:
+    if strategy is not None and not isinstance(strategy, tf.distribute.Strategy):
+        raise TypeError(
+            "`strategy` must be a `tf.distribute.Strategy`, such as `tf.distribute.MirroredStrategy()`. "
+            f"Received: {strategy!r}."
+        )
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "`strategy` must be that of one machine. Received: a MultiWorkerMirroredStrategy. Several "
+            "machines share a search by its `storage`, each with candidates of its own."
+        )
 
 
 def _check_labelled(examples: Examples | None, name: str) -> None:
