@@ -113,7 +113,7 @@ def test_segmentation_keeps_the_size_of_its_masks(tmp_path):
     first = keras.models.load_model(tmp_path / "model.keras")
     assert result.model.output_shape == first.output_shape
     assert result.steps[1].macs < 0.7 * result.steps[0].macs
-    assert set(scores(tmp_path)) == {"whole", "shortened"}
+    assert 0 < result.steps[3].metrics["mean_iou"] < 1
 
 
 @pytest.mark.slow
