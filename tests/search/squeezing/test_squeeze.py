@@ -123,7 +123,9 @@ def test_candidates_are_trained_and_the_best_trade_is_told_if_none_will_do(netwo
         patch.setattr(Search, "_attempt", interrupt)
         tfs.squeeze(network, TRAIN, VALIDATION, **arguments)
     found = tfs.squeeze(network, TRAIN, VALIDATION, **arguments)
-    assert (begun.count("candidates"), begun.count("training")) == (5, 2)
+    assert begun.count("candidates") == 5
+    # The interrupted one, the same again, and one that seemed good enough without training if that one is not.
+    assert begun.count("training") in (2, 3)
     assert {attempt.epochs for attempt in found.attempts} <= {0, 1, 3}
     assert found.is_within == (found.best.verdict.drop <= 0)
     assert found.is_within or "NOTHING is within a drop of 0" in str(found)
