@@ -124,7 +124,7 @@ def test_candidates_are_trained_and_the_best_trade_is_told_if_none_will_do(netwo
         tfs.squeeze(network, TRAIN, VALIDATION, **arguments)
     found = tfs.squeeze(network, TRAIN, VALIDATION, **arguments)
     assert begun.count("candidates") == 5
-    # The interrupted one, the same again, and one that seemed good enough without training if that one is not.
+    # The interrupted one, the same again, and where that will not do one that seemed to without training.
     assert begun.count("training") in (2, 3)
     assert {attempt.epochs for attempt in found.attempts} <= {0, 1, 3}
     assert found.is_within == (found.best.verdict.drop <= 0)
