@@ -55,13 +55,18 @@ WARM_UP = 3
 NETWORKS = {build.__name__: build for build in (convolutions, depthwise, attention, dense)}
 
 
+def examples(model: keras.Model, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random inputs of a network, and zeros as its targets."""
+    x = np.random.default_rng(0).normal(size=(count, *model.input_shape[1:])).astype("float32")
+    return x, np.zeros((count, 10), "float32")
+
+
 def compare(name: str, steps: int, batch_size: int) -> None:
     """Prints the ratio for one network."""
     keras.utils.set_random_seed(0)
     model = NETWORKS[name]()
     model.compile("adam", "mse", jit_compile=False)
-    x = np.random.default_rng(0).normal(size=(batch_size * steps, *model.input_shape[1:])).astype("float32")
-    y = np.zeros((len(x), 10), "float32")
+    x, y = examples(model, batch_size * steps)
 
     def train(side, turn):
         side.fit(x, y, batch_size=batch_size, verbose=0, shuffle=False, callbacks=[turn])

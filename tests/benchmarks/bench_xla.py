@@ -12,7 +12,7 @@ import time
 import keras
 import numpy as np
 
-from tests.benchmarks.bench_precision import NETWORKS
+from tests.benchmarks.bench_precision import NETWORKS, examples
 
 
 def seconds(work) -> float:
@@ -27,8 +27,7 @@ def measure(name: str, what: str, xla: bool, arguments) -> tuple[float, float]:
     keras.utils.set_random_seed(0)
     model = NETWORKS[name]()
     model.compile("adam", "mse", jit_compile=xla)
-    x = np.random.default_rng(0).normal(size=(arguments.batch_size, *model.input_shape[1:])).astype("float32")
-    y = np.zeros((len(x), 10), "float32")
+    x, y = examples(model, arguments.batch_size)
     work = {"fit": lambda: model.train_on_batch(x, y), "predict": lambda: model.predict_on_batch(x)}[what]
     first = seconds(work)
     return first, np.median([seconds(work) for _ in range(arguments.steps)])
