@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from tests.benchmarks import cifar10, speech
 from tests.benchmarks.runs import Runs, mean_and_each
-from tests.benchmarks.taught import FROM_LOGITS, SIDES, accuracy, resnet8, student
+from tests.benchmarks.taught import BLOCK, FROM_LOGITS, SIDES, accuracy, resnet8, student
 from tests.benchmarks.taught_copies import COPIES, own
 from tests.benchmarks.taught_speech import WAYS, spoken
 from tests.benchmarks.taught_stored import STORED, compare_stored_steps, stored
@@ -39,7 +39,6 @@ from tests.benchmarks.turns import show_ratios, take_turns
 
 TEACHER_SEED = 0
 BATCH = 64
-BLOCK = 20
 
 
 def compare_steps(arguments) -> None:

@@ -10,6 +10,7 @@ from tfsqueeze import distillation as kd
 STUDENT_EPOCHS = 12
 TEMPERATURE = 4.0
 ALPHA = 0.9
+BLOCK = 20
 KERAS_LOGITS = {"temperature": TEMPERATURE, "loss": keras.losses.KLDivergence()}
 FROM_LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

@@ -7,12 +7,18 @@ import tensorflow as tf
 
 import tfsqueeze as tfs
 from tests.benchmarks import cifar10
-from tests.benchmarks.taught import ALPHA, FROM_LOGITS, STUDENT_EPOCHS, TEMPERATURE, accuracy, fitted, resnet8
+from tests.benchmarks.taught import (
+    ALPHA,
+    BLOCK,
+    FROM_LOGITS,
+    STUDENT_EPOCHS,
+    TEMPERATURE,
+    accuracy,
+    fitted,
+    resnet8,
+)
 from tests.benchmarks.turns import show_ratios, take_turns
 from tfsqueeze import distillation as kd
-
-BLOCK = 20
-
 
 STORED = ("running teacher", "all classes", "five classes")
 
