@@ -8,12 +8,12 @@
 
 step: a step of Keras' distiller, of ours, of the student alone, and a pass of the teacher take turns, with
 soft targets and with one feature loss besides; random images.
-student: ResNet8 of half the width on CIFAR-10, 12 epochs, alone, by Keras' distiller, by ours. The teacher is
-the fine-tuned ResNet8.
+student: ResNet8 of half the width on CIFAR-10, 12 epochs, alone, by Keras' distiller, by ours, with new
+weights and with weights inherited from the teacher, which is the fine-tuned ResNet8.
 own: ResNet8 pruned to 90 % zeros, cut to half of its multiply-accumulates, and in int4, each trained with and
 without its float self as teacher: the same epochs, batches, optimizer and callbacks.
 stored: the student of half the width taught by a running teacher and from stored logits (all of them, and the
-five largest), the same augmented images; and their steps in turns.
+five largest), 4 epochs of the same augmented images; and their steps in turns.
 speech: a quarter of the width on spoken digits: alone, by the teacher, over an assistant of half the width,
 two of its kind learning from each other, and with exits that its own end teaches.
 
@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from tests.benchmarks import cifar10, speech
 from tests.benchmarks.runs import Runs, mean_and_each
-from tests.benchmarks.taught import BLOCK, FROM_LOGITS, SIDES, accuracy, resnet8, student
+from tests.benchmarks.taught import BLOCK, FROM_LOGITS, SIDES, STUDENTS, accuracy, resnet8, student
 from tests.benchmarks.taught_copies import COPIES, own
 from tests.benchmarks.taught_speech import WAYS, spoken
 from tests.benchmarks.taught_stored import STORED, compare_stored_steps, stored
@@ -74,7 +74,7 @@ def rows_of(part: str) -> list[tuple]:
     """What there is to run in one part, the same for every seed."""
     if part == "own":
         return [(copy, side) for copy in COPIES for side in ("alone", "own teacher")]
-    return [(side,) for side in {"student": SIDES, "stored": STORED, "speech": WAYS}[part]]
+    return [(side,) for side in {"student": STUDENTS, "stored": STORED, "speech": WAYS}[part]]
 
 
 def measure(arguments) -> None:

@@ -58,6 +58,8 @@ def alone(student, teacher, with_features: bool = False):
 
 
 SIDES = {"alone": alone, "keras": keras_distiller, "tfsqueeze": our_distiller}
+INHERITED = "inherited weights, "
+STUDENTS = (*SIDES, *(INHERITED + side for side in SIDES))
 
 
 def fitted(model, data, epochs: int, limit, *callbacks, rate=2e-3, loss=FROM_LOGITS):
@@ -84,9 +86,11 @@ def with_logits(teacher):
 
 
 def student(data, teacher, seed, limit, side) -> tuple[float]:
-    """Accuracy of the half-width student on CIFAR-10."""
+    """Accuracy of the half-width student on CIFAR-10, with new weights or the teacher's first channels."""
     train, test = data
     keras.utils.set_random_seed(seed)
-    net = resnet8(8)
-    fitted(SIDES[side](net, with_logits(teacher)), cifar10.batches(*train, seed), STUDENT_EPOCHS, limit)
+    teacher = with_logits(teacher)
+    net = tfs.scale_width(teacher, 0.5) if side.startswith(INHERITED) else resnet8(8)
+    make = SIDES[side.removeprefix(INHERITED)]
+    fitted(make(net, teacher), cifar10.batches(*train, seed), STUDENT_EPOCHS, limit)
     return (accuracy(net, test),)

@@ -11,7 +11,6 @@ from tests.benchmarks.taught import (
     ALPHA,
     BLOCK,
     FROM_LOGITS,
-    STUDENT_EPOCHS,
     TEMPERATURE,
     accuracy,
     fitted,
@@ -20,6 +19,7 @@ from tests.benchmarks.taught import (
 from tests.benchmarks.turns import show_ratios, take_turns
 from tfsqueeze import distillation as kd
 
+EPOCHS = 4
 STORED = ("running teacher", "all classes", "five classes")
 
 
@@ -50,7 +50,7 @@ def stored(cache, data, teacher, seed, limit, side) -> tuple[float]:
     source, batches = stored_data(cache, data, teacher, seed, limit, side)
     keras.utils.set_random_seed(seed)
     net = resnet8(8)
-    fitted(tfs.Distiller(net, source, alpha=ALPHA, temperature=TEMPERATURE), batches, STUDENT_EPOCHS, limit)
+    fitted(tfs.Distiller(net, source, alpha=ALPHA, temperature=TEMPERATURE), batches, EPOCHS, limit)
     return (accuracy(net, data[1]),)
 
 
