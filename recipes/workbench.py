@@ -15,6 +15,7 @@ from rich.progress import Progress
 import tfsqueeze as tfs
 
 BATCH_SIZE = 64
+INTERRUPTED = 130
 
 
 def options(output: str):
@@ -29,7 +30,11 @@ def options(output: str):
         def seeded(seed, **arguments):
             keras.utils.set_random_seed(seed)
             arguments["output"].mkdir(parents=True, exist_ok=True)
-            return function(**arguments)
+            try:
+                return function(**arguments)
+            except KeyboardInterrupt:
+                click.echo("\nInterrupted. The same command goes on after the last finished step.", err=True)
+                raise SystemExit(INTERRUPTED) from None
 
         folder = click.Path(file_okay=False, path_type=Path)
         for option in (

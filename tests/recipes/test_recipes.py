@@ -53,6 +53,16 @@ def is_all_integers(path):
     return not tfs.report(path, latency=False).float_ops
 
 
+def test_an_interrupt_ends_with_130_and_tells_how_to_go_on(tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("workbench.begin", interrupt)
+    result = CliRunner().invoke(script("image_classifier").main, ["-o", str(tmp_path), "--limit", "64"])
+    assert result.exit_code == 130
+    assert result.stderr.strip().endswith("The same command goes on after the last finished step.")
+
+
 @pytest.mark.slow
 def test_image_classifier_and_going_on(tmp_path):
     result = run("image_classifier", tmp_path)
