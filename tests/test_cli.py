@@ -183,7 +183,9 @@ def test_interrupt_ends_with_130(monkeypatch, folder):
     monkeypatch.setattr("tfsqueeze.reporting.report", interrupt)
     result = run("report", folder / "float.tflite")
     assert result.exit_code == 130
-    assert result.stderr.strip().endswith("Interrupted. Nothing was left half-written: the same command may be run again.")
+    assert result.stderr.strip().endswith(
+        "Interrupted, nothing half-written: the same command may be run again."
+    )
 
 
 def test_every_option_has_help_with_an_example():
@@ -236,5 +238,8 @@ def test_ctrl_c_leaves_nothing_behind(folder, tmp_path):
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr.strip().splitlines()[-1] == "Interrupted. Nothing was left half-written: the same command may be run again."
+    assert (
+        stderr.strip().splitlines()[-1]
+        == "Interrupted, nothing half-written: the same command may be run again."
+    )
     assert not stdout and list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
-            click.echo("Interrupted. Nothing was left half-written: the same command may be run again.", err=True)
+            click.echo("Interrupted, nothing half-written: the same command may be run again.", err=True)
             ctx.exit(INTERRUPTED)
         except Exception as error:
             if ctx.meta.get("debug"):
