@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tests.notebooks import expectations
+from tests.notebooks.execution import executed
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 MOST_BYTES = 300_000
-SECONDS_PER_CELL = 300
 
 
 def read(name):
@@ -40,13 +40,7 @@ def summary(notebook):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_runs_from_a_clean_kernel_with_the_results_it_tells(name, tmp_path):
-    from nbclient import NotebookClient
-
-    notebook = read(name)
-    for cell in code_cells(notebook):
-        cell.outputs = []
-    place = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=SECONDS_PER_CELL, kernel_name="python3", resources=place).execute()
+    notebook = executed(NOTEBOOKS[name], tmp_path)
     getattr(expectations, f"check_{name[3:]}")(summary(notebook), tmp_path)
 
 
