@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfsqueeze.core.checks import check_model
 from tfsqueeze.core.data import Examples, collect, input_specs, pack_inputs
 from tfsqueeze.quantization.activation import ActivationQuantizer
 from tfsqueeze.quantization.calibrate import calibrate
@@ -141,6 +142,7 @@ def quantization_errors(
 
     Source: the analysis of AIMET's QuantAnalyzer; Nagel et al., arXiv:2106.08295, section 3.7.
     """
+    check_model(model, "quantization_errors()")
     options = {"select": select, "overrides": overrides, "kernels": kernels}
     quantized = calibrate(
         model,
