@@ -45,7 +45,7 @@ def input_moments(
     small = [layer for layer in wanted if _width(layer)[1] <= MOST_INPUTS]
     for portion in portions(small, _bytes_of):
         sums = {id(layer): _empty(layer) for layer in portion}
-        reader = InnerInputs(model, portion, batches[0])
+        reader = InnerInputs(model, portion, batches)
         for number, batch in enumerate(batches if reader.order else []):
             for layer, calls in zip(reader.order, reader.read_all(reader.order, batch), strict=True):
                 for call, received in enumerate(calls):

@@ -123,8 +123,8 @@ class _Refitter:
         self._normalizations = {id(named.layer): olds[named.path] for named in news if named.path in olds}
         firsts = [replacement.chain[0] for replacement in replacements]
         before = [*(replacement.layer for replacement in replacements), *self._normalizations.values()]
-        self._new = InnerInputs(changed, [*firsts, *(named.layer for named in news)], batches[0])
-        self._old = InnerInputs(model, before, batches[0])
+        self._new = InnerInputs(changed, [*firsts, *(named.layer for named in news)], batches)
+        self._old = InnerInputs(model, before, batches)
         self._errors: dict[str, tuple[float, float]] = {}
 
     def run(self) -> dict[str, tuple[float, float]]:
@@ -156,8 +156,8 @@ class _Refitter:
         assign_batch_statistics(layer, moving_mean + mean - mean_before, moving_variance * ratio)
 
     def _is_linear(self, view: LinearView) -> bool:
-        received = self._old.read(view.layer, self._batches[0][:2])[0].first
-        return reproduces(view, received, view.layer(received))
+        few = self._old.read(view.layer, self._batches[0])[0].few
+        return reproduces(view, few, view.layer(few))
 
     def _fit(self, replacement: Replacement, view: LinearView) -> None:
         form, kernels = replacement.form, replacement.kernels

@@ -32,7 +32,7 @@ def input_products(
     examples = collect(data, input_specs(model), limit=limit)
     views = {target.path: view for target in targets if (view := _view(target)) is not None}
     layers = [view.layer for view in views.values()]
-    inner = InnerInputs(model, layers, examples)
+    inner = InnerInputs(model, layers, [examples])
     rng = np.random.default_rng(0)
     found = {}
     for path, view in views.items():

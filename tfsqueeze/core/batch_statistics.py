@@ -21,7 +21,7 @@ def reestimate_batch_statistics(
 
     The layers are measured one after the other in the order they run, each with the new statistics of all
     before it, in inference mode: the result does not depend on the order or the size of the batches, nor
-    on any momentum. It takes a run up to each layer. Frozen layers are measured too: they use their
+    on any momentum. Frozen layers are measured too: they use their
     statistics all the same.
 
     Args:
@@ -48,9 +48,10 @@ def reestimate_batch_statistics(
     if not paths:
         return []
     normalizations = [n.layer for n in walk(model) if id(n.layer) in paths]
-    inputs = InnerInputs(model, normalizations, examples)
+    batches = list(examples.batches(batch_size))
+    inputs = InnerInputs(model, normalizations, batches)
     for layer in inputs.order:
-        set_batch_statistics(layer, inputs, examples.batches(batch_size))
+        set_batch_statistics(layer, inputs, batches)
     return [paths[id(layer)] for layer in inputs.order]
 
 

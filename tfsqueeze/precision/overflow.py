@@ -52,7 +52,7 @@ def find_overflows(
         if id(named.layer) in chosen and _is_innermost(named.layer)
     }
     examples = collect(data, input_specs(model), limit=EXAMPLES)
-    inputs = InnerInputs(reference, [single for _, single, _ in twins.values()], examples)
+    inputs = InnerInputs(reference, [single for _, single, _ in twins.values()], [examples])
     found = {}
     for layer in inputs.order:
         path, _, low = twins[id(layer)]

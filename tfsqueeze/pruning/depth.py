@@ -133,7 +133,7 @@ def block_scores(
     if not blocks:
         return np.zeros(0)
     sums = [block.sum for block in blocks]
-    reader = InnerInputs(model, sums, examples)
+    reader = InnerInputs(model, sums, [examples])
     totals, counts = np.zeros(len(blocks)), np.zeros(len(blocks))
     for batch in examples.batches(64):
         for index, calls in enumerate(reader.read_all(sums, batch)):

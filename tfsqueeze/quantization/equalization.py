@@ -75,7 +75,7 @@ def equalize(model: keras.Model, batches: Iterable[Examples]) -> dict[str, np.nd
 def _reaches(model, pairs: list[ScalingPair], batches) -> dict[int, np.ndarray]:
     """The greatest magnitude in each channel of each pair's tensor, by id of the operation that reads it."""
     batches = list(batches)
-    inputs = InnerInputs(model, [pair.reader for pair in pairs], batches[0])
+    inputs = InnerInputs(model, [pair.reader for pair in pairs], batches)
     found: dict[int, np.ndarray] = {}
     for batch in batches:
         for reader, calls in zip(inputs.order, inputs.read_all(inputs.order, batch), strict=True):

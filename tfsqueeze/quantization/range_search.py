@@ -163,7 +163,7 @@ def _histograms(
     for layer in rounding:
         layer.is_rounding = False
     try:
-        inputs = InnerInputs(model, quantizers, batches[0])
+        inputs = InnerInputs(model, quantizers, batches)
         histograms = {id(quantizer): Histogram() for quantizer in quantizers}
         for batch in batches:
             for quantizer, calls in zip(inputs.order, inputs.read_all(inputs.order, batch), strict=True):

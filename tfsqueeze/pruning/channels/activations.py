@@ -37,7 +37,7 @@ def activation_scores(
     examples = collect(data, input_specs(graph.model), limit=limit)
     watched = {group.name: _watched(group) for group in graph.groups.values()}
     layers = {id(part.layer): part.layer for parts in watched.values() for part in parts}
-    reader = InnerInputs(graph.model, list(layers.values()), examples)
+    reader = InnerInputs(graph.model, list(layers.values()), [examples])
     means: dict[int, list[np.ndarray]] = {}
     for batch in examples.batches(batch_size):
         for layer, calls in zip(reader.order, reader.read_all(reader.order, batch), strict=True):

@@ -74,7 +74,7 @@ def _inputs(group: Group) -> list[Slice]:
 
 def _problems(model, groups, batches: list[Examples], seed) -> dict[int, LeastSquares]:
     layers = {id(part.layer): part.layer for group in groups for part in _inputs(group)}
-    reader = InnerInputs(model, list(layers.values()), batches[0])
+    reader = InnerInputs(model, list(layers.values()), batches)
     views = {id(layer): linear_view(layer) for layer in reader.order}
     problems = {key: LeastSquares(*view.weights.shape[:2], 0) for key, view in views.items()}
     count = math.ceil(ROWS / len(batches))

@@ -110,8 +110,8 @@ class _Repairer:
         sums = [[term.operation for term in pair if term] for pair in self._terms.values()]
         old_layers = [*(old for old, _ in self._twins.values()), *(pair[0] for pair in sums if pair)]
         new_layers = [*self._layers.values(), *(pair[1] for pair in sums if len(pair) == 2)]
-        self._old_inputs = InnerInputs(graph.model, old_layers, batches[0])
-        self._new_inputs = InnerInputs(pruned, new_layers, batches[0])
+        self._old_inputs = InnerInputs(graph.model, old_layers, batches)
+        self._new_inputs = InnerInputs(pruned, new_layers, batches)
         self._unfitted: set[int] = set()
         self._result = Repair()
 
@@ -140,8 +140,8 @@ class _Repairer:
             return "no matrix product of inputs and a stored kernel"
         if twins.new.weights.shape[1] > MOST_INPUTS:
             return f"more than {MOST_INPUTS} inputs per output"
-        received = self._old_inputs.read(old, self._batches[0][:2])[0]
-        if not reproduces(twins.old, received.first, old(received.first)):
+        few = self._old_inputs.read(old, self._batches[0])[0].few
+        if not reproduces(twins.old, few, old(few)):
             return "its call does more than multiply, add a bias and activate"
         return None
 

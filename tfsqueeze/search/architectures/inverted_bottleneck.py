@@ -205,7 +205,7 @@ def _with_positive_inputs(model, chosen, batches) -> set[int]:
     """Ids of the layers whose inputs are never negative."""
     if not batches:
         return set()
-    inputs = InnerInputs(model, chosen, batches[0])
+    inputs = InnerInputs(model, chosen, batches)
     found = inputs.read_all(inputs.order, batches[0])
     return {
         id(layer)
@@ -217,8 +217,8 @@ def _with_positive_inputs(model, chosen, batches) -> set[int]:
 def _fit_projections(model, changed, replacements, batches, seed) -> None:
     """Fits the last layer of each chain, in the order they run, to what its layer gave in the original."""
     projections = {id(one.chain[-1]): one for one in replacements}
-    old = InnerInputs(model, [one.layer for one in replacements], batches[0])
-    new = InnerInputs(changed, [one.chain[-1] for one in replacements], batches[0])
+    old = InnerInputs(model, [one.layer for one in replacements], batches)
+    new = InnerInputs(changed, [one.chain[-1] for one in replacements], batches)
     for projection in new.order:
         layer = projections[id(projection)].layer
         before, after = linear_view(layer), linear_view(projection)
