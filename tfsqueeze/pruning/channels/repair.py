@@ -23,8 +23,8 @@ from tfsqueeze.pruning.channels.sums import lost_by_others, term_of
 from tfsqueeze.pruning.channels.twins import Twins
 
 EXACT = 1e-5
-# Multiply-accumulates that running up to every layer may take, before layers with many positions per
-# example make do with fewer examples.
+# Multiply-accumulates that running up to every layer would take, where runs do not fit in memory to go on
+# with; beyond, layers with many positions per example make do with fewer examples.
 AFFORDABLE_MACS = 2e13
 LEAST_EXAMPLES = 128
 
@@ -62,8 +62,8 @@ def repair(
     Statistics of batch normalisation stay those of the original, whose inputs the fitted layers imitate;
     they are measured anew only behind layers that could not be fitted.
 
-    The time it takes grows with the number of layers times the cost of the model: in large models, layers
-    that give many positions per example are fitted on the first hundred examples or so.
+    In large models, layers that give many positions per example are fitted on the first hundred examples or
+    so: what a thousand images give in such layers does not fit in memory, and runs would begin anew.
 
     Args:
         graph: the channel groups of the original model.
