@@ -7,11 +7,16 @@ from tfsqueeze.clustering.constraint import SharedValues, beside
 from tfsqueeze.clustering.sharing import SharingRule
 from tfsqueeze.clustering.targets import SharedKernel
 
+#: The part of a kernel's weights that may change groups at a time, and what is kept of the others' pull.
+MOVED = 0.01
+PULL_KEPT = 0.5
+
 
 class LatentValues(SharedValues):
     """Shared values, beside which every weight keeps the sum of its own updates.
 
-    The values are the means of these latent weights over each group. `reassign` forms the groups anew.
+    Now and then `reassign` lets the weights change groups that were pulled furthest towards another value.
+    Few at a time: all weights of a group that are pulled one way would together overshoot.
 
     Args:
         target: a kernel whose values are shared already.
@@ -37,10 +42,16 @@ class LatentValues(SharedValues):
         return ops.cast(ops.reshape(ops.take(values, self.groups), weights.shape), weights.dtype)
 
     def reassign(self) -> None:
-        """Clusters the latent weights, starting from the present values."""
+        """Moves a few weights to the value that their latent weights are nearer to, and halves all pulls."""
         shape = self.variable.shape
+        present = self.variable.numpy().astype("float32")
         latent = self.latent.numpy().reshape(shape)
-        shared = self._rule.share_again(self._target, latent, self.variable.numpy().astype("float32"))
+        nearest = self._rule.nearest(self._target, latent, present)
+        gain = np.square(latent - present) - np.square(latent - nearest)
+        most = max(1, int(MOVED * gain.size))
+        least = np.partition(gain.ravel(), -most)[-most]
+        shared = np.where((gain > 0) & (gain >= least), nearest, present)
+        self.latent.assign((shared + PULL_KEPT * (latent - shared)).ravel())
         values, first, groups, counts = np.unique(
             shared.ravel(), return_index=True, return_inverse=True, return_counts=True
         )

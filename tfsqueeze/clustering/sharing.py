@@ -46,22 +46,24 @@ class SharingRule:
             importance: weight of each squared error, of the kernel's shape.
         """
 
-        def share(values, mass):
-            return self._shared(values, mass, lambda alive: self.init)
+        return self._by_row(self._shared, target, target.weights, importance)
 
-        return self._by_row(share, target, target.weights, importance)
-
-    def share_again(self, target: SharedKernel, weights: np.ndarray, shared: np.ndarray) -> np.ndarray:
-        """Clusters weights that have moved on from the values they shared.
+    def nearest(self, target: SharedKernel, weights: np.ndarray, shared: np.ndarray) -> np.ndarray:
+        """Weights that have moved on from the values they shared, each at the nearest of these values.
 
         Args:
             target: the kernel.
             weights: the moved weights, of the kernel's shape; zero where they must stay so.
-            shared: the shared values now, where the new ones start.
+            shared: the kernel as it is.
         """
 
         def share(values, present):
-            return self._shared(values, None, lambda alive: np.unique(present[alive]).astype("float64"))
+            alive = self._alive(values)
+            given = np.unique(present[alive])
+            found = np.zeros_like(values)
+            if given.size:
+                found[alive] = given[np.searchsorted((given[1:] + given[:-1]) / 2, values[alive])]
+            return found
 
         return self._by_row(share, target, weights, shared)
 
@@ -80,14 +82,17 @@ class SharingRule:
             return np.unique(weights).size
         return max(np.unique(row).size for row in target.channels(weights))
 
-    def _shared(self, values, importance, start) -> np.ndarray:
-        alive = values != 0 if self.preserve_zeros else np.ones(values.shape, bool)
+    def _shared(self, values, importance) -> np.ndarray:
+        alive = self._alive(values)
         clusters = self.clusters if alive.all() else self.clusters - 1
         masses = None if importance is None else importance[alive]
         shared = np.zeros_like(values)
         if alive.any():
-            shared[alive] = cluster_values(values[alive], clusters, start(alive), self.seed, masses)
+            shared[alive] = cluster_values(values[alive], clusters, self.init, self.seed, masses)
         return shared
+
+    def _alive(self, values) -> np.ndarray:
+        return values != 0 if self.preserve_zeros else np.ones(values.shape, bool)
 
 
 def check_clusters(clusters) -> int:
