@@ -12,6 +12,8 @@ from keras import layers
 import tfsqueeze as tfs
 from tests.zoo import ZOO, residual, zoo_inputs, zoo_targets
 from tfsqueeze.clustering.constraint import SharedValues
+from tfsqueeze.clustering.latent import MOVED, LatentValues
+from tfsqueeze.clustering.sharing import SharingRule
 from tfsqueeze.clustering.targets import find_targets
 
 
@@ -157,6 +159,30 @@ def test_weights_move_to_other_values_only_when_reassigned():
             for both in zip(start, kernels(model), strict=True)
         ]
         assert (max(pairs) > 6) == moves
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_few_weights_change_values_at_a_time_those_pulled_furthest(per_channel):
+    model = keras.Sequential([keras.Input((20,)), layers.Dense(50)])
+    rule = SharingRule(8, per_channel=per_channel)
+    (target,) = find_targets(model)[0]
+    start = target.weights
+    target.variable.assign(rule.share(target))
+    before = target.weights
+    latent = LatentValues(target, start, rule)
+    pull = np.random.default_rng(0).normal(0, 0.1, before.shape).astype("float32")
+    target.variable.assign(latent(before + pull))
+    shared = target.weights
+    gain = np.square(start + pull - shared) - np.square(
+        start + pull - rule.nearest(target, start + pull, shared)
+    )
+    latent.reassign()
+    moved = target.weights != shared
+    assert moved.sum() == int(MOVED * before.size) == 10
+    np.testing.assert_array_equal(moved, gain >= np.sort(gain.ravel())[-10])
+    assert rule.distinct(target) <= 8
+    latent.reassign()
+    assert (target.weights != shared).sum() > 10
 
 
 def test_codebooks_of_product_quantization_train():

@@ -38,7 +38,8 @@ class ClusteringCallback(HoldingCallback):
             the optimizer is indifferent to scale, as Adam is.
         reassign: after how many steps weights may change clusters, >= 1, or None for never. Needs
             `clusters`, and `gradients="each"`: the updates of every weight are kept beside the shared
-            values, and decide which value it takes next. An interrupted training loses what they gathered.
+            values, and the hundredth of the weights that they pull furthest takes the nearest other value.
+            An interrupted training loses what they gathered.
 
     Attributes:
         skipped: after training has begun, why layers with weights are not clustered, by path.
