@@ -1,12 +1,14 @@
 """Separable and low-rank layers: what they cost in accuracy, at once and after training.
 
     TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_architecture resnet8 --seeds 0 1 2
+    TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_architecture files
     TFSQUEEZE_DATA=... python -m tests.benchmarks.bench_architecture one-shot
 
 resnet8: the fine-tuned ResNet8 on CIFAR-10 becomes separable, or is factorized to half of its MACs, with
 2,000 unlabelled training images; scored on the 10,000 test images at once and after 1 and 6 epochs (Adam,
 cosine from 1e-3, batches of 128, flipped and cropped; one cosine for each length). "random start" is the same
 separable architecture with new weights in the replaced layers, the others trained as they were.
+files: their sizes and latencies, in alternation, beside those of ResNet8.
 one-shot: the published keyword-spotting and person-detection nets, factorized without training, fitted on one
 half of the evaluation set and scored on the other: the fewest MACs at which at most a point is lost. Finished
 runs are kept in the cache folder and not repeated.
@@ -87,6 +89,20 @@ def run_resnet8(arguments) -> None:
             print(f"| {side} | {' | '.join(map(mean_and_each, scores))} |", flush=True)
 
 
+def show_files(arguments) -> None:
+    """Prints what files of the separable and the factorized network cost."""
+    cache = arguments.cache
+    images = cifar10.load(cache)[0][0][:EXAMPLES].astype("float32")
+    baseline = cifar10.baseline(cache, None, arguments.seeds[0])
+    models = {"float": baseline} | {
+        side: small(side, baseline, images, 0) for side in ("separable", "factorize")
+    }
+    files = {name: cache / f"architecture-{name}.tflite" for name in models}
+    for name, model in models.items():
+        tfs.export_tflite(model, files[name])
+    print(tfs.compare(files))
+
+
 NETS = {"KWS": "kws", "VWW": "vww"}
 loaded = functools.cache(labelled)
 
@@ -130,13 +146,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["resnet8", "one-shot"])
+    parser.add_argument("what", choices=["resnet8", "files", "one-shot"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
     parser.add_argument("--cache", type=Path, default=Path("benchmark-cache"), help="for data and results")
     arguments = parser.parse_args()
-    {"resnet8": run_resnet8, "one-shot": run_one_shot}[arguments.what](arguments)
+    {"resnet8": run_resnet8, "files": show_files, "one-shot": run_one_shot}[arguments.what](arguments)
 
 
 if __name__ == "__main__":
