@@ -83,6 +83,14 @@ def test_a_layer_inside_a_nested_model_is_reached_without_running_all_of_it():
     assert len(Steps(model, whole=nested)) < len(steps)
 
 
+@pytest.mark.parametrize("training, is_opened", [(None, True), (False, True), (True, False)])
+def test_a_frozen_backbone_is_opened_unless_it_is_to_train(training, is_opened):
+    backbone = keras.Sequential([keras.Input((8,)), layers.Dense(8), layers.Dropout(0.5), layers.Dense(4)])
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, layers.Dense(2)(backbone(inputs, training=training)))
+    assert (len(Steps(model)) == 4) == is_opened
+
+
 def test_only_what_later_steps_need_is_kept():
     model = keras.Sequential([keras.Input((64,)), *(layers.Dense(64) for _ in range(10))])
     run = Steps(model).begin(batches_of(model, 6)[0])

@@ -102,11 +102,9 @@ class Steps:
     def _inner(self, node) -> Functional | None:
         """The graph of a nested model that is called on just the tensors it is made for."""
         args, kwargs = node.arguments.args, node.arguments.kwargs
-        is_plain = (
-            len(args) == 1
-            and not isinstance(args[0], dict)
-            and all(value is None for value in kwargs.values())
-        )
+        # `training=False` is how they run here anyway.
+        is_asked = any(value is not None and value is not False for value in kwargs.values())
+        is_plain = len(args) == 1 and not isinstance(args[0], dict) and not is_asked
         graph = _graph(node.operation) if is_plain and id(node.operation) not in self._whole else None
         if graph is None:
             return None
