@@ -59,6 +59,12 @@ def test_layers_may_be_read_in_any_order(name):
             np.testing.assert_array_equal(one, other)
 
 
+def test_reading_no_layers_gives_nothing():
+    model = ZOO["sequential"]()
+    batches = batches_of(model)
+    assert InnerInputs(model, [], batches).read_all([], batches[0]) == []
+
+
 def test_each_layer_runs_a_few_times_however_many_are_read(monkeypatch):
     model = keras.Sequential([keras.Input((8,)), *(layers.Dense(8) for _ in range(30))])
     runs = []

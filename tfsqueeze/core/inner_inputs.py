@@ -67,6 +67,8 @@ class InnerInputs:
 
     def read_all(self, layers: Sequence[keras.Layer], batch: Examples) -> list[list[Received]]:
         """What several layers receive in the same run, in the order they are given."""
+        if not layers:
+            return []
         begin = min(self._places[id(layer)] for layer in layers)
         until = sum(self._counts[id(layer)] for layer in {id(layer): layer for layer in layers}.values())
         calls = _run(self._run_to(begin, batch), layers, until)
